@@ -1,0 +1,2 @@
+//! What moves and how: images, protocol, phases, resources.
+#![forbid(unsafe_code)]

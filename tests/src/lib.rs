@@ -1,0 +1,1 @@
+//! Subject programs and the harness that moves them.
