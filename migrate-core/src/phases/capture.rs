@@ -21,6 +21,7 @@ use crate::resources::FrozenThread;
 use crate::resources::file::{self, FileImage};
 use crate::resources::process::limits::Limits;
 use crate::resources::process::memory_map::MemoryMap;
+use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState};
 use crate::resources::thread::cpu::{self, Cpu};
@@ -49,12 +50,13 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let layout = start_last_round(&undo, &mut subject, &mut pages)?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     process.inject_executor(&subject.space.layout, &pages.source)?;
-    let (files, descriptors) = capture_files(&mut subject)?;
+    let (files, descriptors, locks) = capture_files(&mut subject)?;
     let (process_state, threads) = capture_tasks(process, &subject, &pages)?;
     let image = Final {
         layout,
         files,
         descriptors,
+        locks,
         process: process_state,
         threads,
         gadget: process.gadget,
@@ -89,7 +91,7 @@ fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -
     Ok(LayoutUpdate { change, objects, drops: Vec::new() })
 }
 
-type Files = (Vec<(ObjectId, FileImage)>, Vec<Descriptor>);
+type Files = (Vec<(ObjectId, FileImage)>, Vec<Descriptor>, Vec<RecordLock>);
 
 /// Reads the open files anew: descriptors may have come and gone since preflight.
 fn capture_files(subject: &mut Subject) -> Result<Files> {
@@ -100,7 +102,10 @@ fn capture_files(subject: &mut Subject) -> Result<Files> {
     }
     let mut files = Vec::new();
     let mut descriptors = Vec::new();
+    let mut locks = Vec::new();
     for shared in &subject.files {
+        let view = &shared.file.view;
+        locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
         files.push((shared.object, file::capture(&shared.file)?));
         for &number in &shared.numbers {
             let info = crate::proc::fdinfo::read_fdinfo(subject.pid, number)
@@ -110,7 +115,7 @@ fn capture_files(subject: &mut Subject) -> Result<Files> {
         }
     }
     descriptors.sort_by_key(|d| d.number);
-    Ok((files, descriptors))
+    Ok((files, descriptors, locks))
 }
 
 fn capture_tasks(

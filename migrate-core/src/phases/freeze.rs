@@ -1,6 +1,6 @@
 //! The freeze: every thread stands, and whatever runs inside the process from here on is a batch of ours.
 
-use migrate_linux::remote::{self, EXECUTOR_SIZE, Executor};
+use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Results};
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 
 use super::capture::{Captured, capture};
@@ -140,6 +140,14 @@ impl FrozenProcess {
         let executor = Executor::inject(&mut first.stopped, memory, hole, gadget, signal)?;
         self.executor = Some(executor);
         Ok(())
+    }
+
+    /// Runs one batch in its first thread.
+    pub fn run(&mut self, batch: &Batch) -> Result<Results> {
+        let executor = self.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
+        let first =
+            self.threads.first_mut().ok_or_else(|| Error::Invalid("a frozen process without threads".into()))?;
+        Ok(executor.calls_in(&mut first.stopped)?.run(batch)?)
     }
 
     /// Its first thread.
