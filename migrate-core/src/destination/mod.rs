@@ -139,7 +139,7 @@ impl Destination {
                 Ok(ToSource::Updated)
             }
             (ToDestination::Prepare(image), Holding::Making(making)) => {
-                let (runnable, ready) = prepare::prepare(*making, image, self.id)?;
+                let (runnable, ready) = prepare::prepare(*making, *image, self.id)?;
                 self.holding = Holding::Prepared(Box::new(runnable));
                 Ok(ToSource::Prepared(ready))
             }
@@ -157,13 +157,13 @@ impl Destination {
         }
     }
 
-    fn offered(&mut self, offer: Offer) -> Result<ToSource> {
+    fn offered(&mut self, offer: Box<Offer>) -> Result<ToSource> {
         let (accepted, undecided) = accept::check(&offer)?;
         let reply = match undecided.is_empty() {
             true => ToSource::Accepted(accepted.clone()),
             false => ToSource::ContentNeeded(undecided.clone()),
         };
-        self.holding = Holding::Offer { offer: Box::new(offer), undecided, accepted };
+        self.holding = Holding::Offer { offer, undecided, accepted };
         Ok(reply)
     }
 

@@ -8,7 +8,7 @@ use migrate_linux::tracee::{Seized, Stop, Stopped};
 use super::capture::{Captured, capture};
 use super::pre_copy::{Pages, Precopied, Tids};
 use super::record::Record;
-use super::subject::{Subject, innermost};
+use super::subject::{Subject, innermost, new_relations};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, EXEC, Layout, find_hole};
@@ -57,8 +57,10 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         None => Ok(()),
     });
     let threads = stop_all(pid)?;
+    let thread_count = threads.len();
     undo.held.frozen = Some(FrozenProcess { threads, executor: None, gadget: 0, pinned: false });
-    let obstacles = subject.space.read_quickly(pid)?;
+    let mut obstacles = subject.space.read_quickly(pid)?;
+    obstacles.extend(new_relations(pid, thread_count)?);
     if !obstacles.is_empty() {
         return Err(Error::Refused(obstacles));
     }

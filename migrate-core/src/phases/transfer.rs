@@ -38,7 +38,7 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     let held = &mut undo.held;
     let peer = held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
     let locks = image.locks.clone();
-    peer.send(&ToDestination::Prepare(image))?;
+    peer.send(&ToDestination::Prepare(Box::new(image)))?;
     // Should this agent be killed from here on, the process must stand and not run.
     if let Some(frozen) = held.frozen.as_mut() {
         frozen.pin(subject.pid)?;
