@@ -99,7 +99,7 @@ impl Pages {
         let dropped = self.sent.without(&kept);
         self.sent = kept;
         let drops = dropped.ranges().iter().map(|r| (r.start, r.end)).collect();
-        Ok(LayoutUpdate { change, objects, drops })
+        Ok(LayoutUpdate { change, objects, drops, guards: Vec::new() })
     }
 
     /// Cuts pages into chunks, and counts them as sent.
@@ -276,7 +276,7 @@ impl Rounds<'_, '_> {
 }
 
 /// The tracker that the operator chose, or the best that this kernel has.
-fn tracker(choice: TrackerChoice, subject: &Subject, source: &PageSource) -> Result<Box<dyn DirtyTracker>> {
+fn tracker(choice: TrackerChoice, subject: &mut Subject, source: &PageSource) -> Result<Box<dyn DirtyTracker>> {
     let supported = PageMap::open(subject.pid).is_ok_and(|p| p.supports_scan());
     match choice {
         TrackerChoice::None => Ok(Box::new(Untracked)),

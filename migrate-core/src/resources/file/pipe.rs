@@ -66,29 +66,55 @@ impl FileKind for Pipe {
 
     fn create(image: &PipeImage, new: &mut NewFiles) -> Result<OwnedFd> {
         if let std::collections::hash_map::Entry::Vacant(place) = new.pipes.entry(image.pipe) {
-            if !(1..=CAPACITY_LIMIT).contains(&image.capacity) {
-                return Err(Error::Invalid(format!("a pipe of {} bytes", image.capacity)));
-            }
-            let ends = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(Into::into);
-            let ends = place.insert(ends.doing(|| "make a pipe".into())?);
-            let sized = fcntl(&ends.1, FcntlArg::F_SETPIPE_SZ(image.capacity)).map_err(Into::into);
-            sized.doing(|| format!("give a pipe a capacity of {} bytes", image.capacity))?;
+            place.insert(NewPipe::new(image.capacity)?);
         }
-        let (reading, writing) = &new.pipes[&image.pipe];
+        let ends = new.pipes.get_mut(&image.pipe).ok_or_else(|| Error::Invalid("a pipe that is not there".into()))?;
         if !image.content.is_empty() {
-            fill(writing, image)?;
+            fill(&ends.writing, image)?;
         }
-        let mode = image.flags & O_ACCMODE;
-        let end = if mode == O_WRONLY { writing } else { reading };
-        // A description of its own, with its own flags, however many there are of one end.
-        match mode {
-            O_RDONLY | O_WRONLY | O_RDWR => {
-                let fd = reopen(end, mode)?;
-                set_flags(&fd, image.flags & (O_NONBLOCK | O_DIRECT))?;
-                Ok(fd)
-            }
-            _ => Err(Error::Invalid(format!("a pipe opened with flags {:#o}", image.flags))),
+        let fd = ends.description(image.flags)?;
+        set_flags(&fd, image.flags & (O_NONBLOCK | O_DIRECT))?;
+        Ok(fd)
+    }
+}
+
+/// A pipe that is being made again.
+#[derive(Debug)]
+pub struct NewPipe {
+    reading: OwnedFd,
+    writing: OwnedFd,
+    /// Which ends have been given away as they were made.
+    given: (bool, bool),
+}
+
+impl NewPipe {
+    fn new(capacity: i32) -> Result<NewPipe> {
+        if !(1..=CAPACITY_LIMIT).contains(&capacity) {
+            return Err(Error::Invalid(format!("a pipe of {capacity} bytes")));
         }
+        let ends = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(Into::into);
+        let (reading, writing) = ends.doing(|| "make a pipe".into())?;
+        let sized = fcntl(&writing, FcntlArg::F_SETPIPE_SZ(capacity)).map_err(Into::into);
+        sized.doing(|| format!("give a pipe a capacity of {capacity} bytes"))?;
+        Ok(NewPipe { reading, writing, given: (false, false) })
+    }
+
+    /// A description of an end: the one that was made with the pipe, or one of its own when the original was opened through
+    /// /proc, or is a further one.
+    fn description(&mut self, flags: i32) -> Result<OwnedFd> {
+        let (end, given) = match flags & O_ACCMODE {
+            O_RDONLY => (&self.reading, &mut self.given.0),
+            O_WRONLY => (&self.writing, &mut self.given.1),
+            O_RDWR => return reopen(&self.reading, O_RDWR),
+            _ => return Err(Error::Invalid(format!("a pipe opened with flags {flags:#o}"))),
+        };
+        // open(2) sets O_LARGEFILE, pipe(2) does not; libc's own constant is 0.
+        const O_LARGEFILE: i32 = 0o100_000;
+        if *given || flags & O_LARGEFILE != 0 {
+            return reopen(end, flags & O_ACCMODE);
+        }
+        *given = true;
+        end.try_clone().doing(|| "duplicate a pipe's end".into())
     }
 }
 
