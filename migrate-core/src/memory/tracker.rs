@@ -18,7 +18,7 @@ pub struct Look {
     /// Pages that hold nothing: they are as mapped, or zero. Every page that held something at the last look and no longer does is
     /// among them.
     pub empty: PageSet,
-    /// Guard pages (MADV_GUARD_INSTALL): all that there are.
+    /// Guard pages (MADV_GUARD_INSTALL) that are new since the last look, and perhaps others.
     pub guards: PageSet,
 }
 

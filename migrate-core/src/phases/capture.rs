@@ -81,7 +81,8 @@ fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -
     // A page that was empty at the look before this one and holds something again is among the changed ones.
     let empty = std::mem::take(&mut pages.empty).union(&look.empty);
     let mut update = pages.update(subject, &empty)?;
-    update.guards = look.guards.ranges().iter().map(|r| (r.start, r.end)).collect();
+    pages.note_guards(&look);
+    update.guards = pages.guards.ranges().iter().map(|r| (r.start, r.end)).collect();
     pages.layout_version += 1;
     pages.open_objects(subject)?;
     let pending = std::mem::take(&mut pages.pending);
