@@ -1,2 +1,22 @@
 //! The command line.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod agent;
+mod arguments;
+mod duration;
+mod interrupt;
+mod progress;
+mod push;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Push(wanted) => push::run(wanted),
+    }
+}

@@ -1,2 +1,17 @@
 //! What moves and how: images, protocol, phases, resources.
+//!
+//! Begin with [`phases::source`]: the story of one migration on one screen.
 #![forbid(unsafe_code)]
+
+pub mod destination;
+pub mod error;
+pub mod identity;
+pub mod image;
+pub mod memory;
+pub mod phase;
+pub mod phases;
+pub mod plan;
+pub mod proc;
+pub mod protocol;
+pub mod resources;
+pub mod state;

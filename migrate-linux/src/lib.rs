@@ -1,1 +1,24 @@
 //! The kernel's interface: everything that needs `unsafe` is here and nowhere else.
+
+pub mod cpu;
+pub mod error;
+pub mod executor;
+pub mod fdpass;
+pub mod kcmp;
+pub mod map_files;
+pub mod namespaces;
+pub mod pagemap;
+pub mod pid_namespace;
+pub mod pidfd;
+pub mod pipes;
+pub mod process_memory;
+pub mod regs;
+pub mod remote;
+pub mod sched;
+pub mod sockets;
+pub mod spawn;
+pub mod tracee;
+pub mod userfaultfd;
+
+/// System call numbers and constants, for remote calls.
+pub use libc;

@@ -1,0 +1,239 @@
+//! What the command line can be told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use migrate_core::plan::{DEFAULT_SOCKET, Options, PidPolicy, Plan, TrackerChoice, WhenNotConverging};
+
+use crate::duration::parse_duration;
+
+/// Moves running processes to other hosts.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Example:
+  sudo migrate-cli push 4242 hostb    process 4242 goes on at hostb, where a migrate-agent runs"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Move a running process to another host
+    ///
+    /// It goes on there with all that it holds; it is not restarted. If that fails, it runs on here as if nothing had
+    /// happened, and the reason is shown.
+    Push(Push),
+}
+
+/// What `push` can be told.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 it moved, 1 it stays here (standard error says why), 2 wrong usage, 3 in doubt.
+
+Examples:
+  sudo migrate-cli push 4242 hostb                       that is all
+  sudo migrate-cli push 4242 10.0.0.2:7071 -v            another port, and a table of where the time went
+  sudo migrate-cli push 4242 hostb --max-downtime 10ms   copy for longer, stand still for less")]
+pub struct Push {
+    /// The process to move
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: i32,
+
+    /// The host to move it to; its agent listens on port 7070 unless another is given
+    #[arg(value_name = "HOST[:PORT]", value_parser = host)]
+    pub host: String,
+
+    /// Its process ID there: its own or none, its own in a new PID namespace, or whichever of the two works
+    #[arg(long = "pid", id = "pid_policy", value_name = "WHERE", value_enum, default_value_t = Pid::Auto)]
+    pub pid_policy: Pid,
+
+    /// How long it may stand still; its memory is copied beforehand, in rounds, until that is expected to be enough
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "50ms")]
+    pub max_downtime: Duration,
+
+    /// Rounds of copying before it is stopped, at most; 0 copies everything while it stands still
+    #[arg(long, value_name = "N", default_value_t = Options::default().max_rounds)]
+    pub max_rounds: u32,
+
+    /// Connections that carry memory
+    #[arg(long, value_name = "N", default_value_t = Options::default().streams,
+          value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub streams: u8,
+
+    /// How changed memory is found
+    #[arg(long, value_enum, default_value_t = Tracker::Auto)]
+    pub tracker: Tracker,
+
+    /// What to do when it changes its memory faster than it can be sent
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = NotConverging::Stop)]
+    pub when_not_converging: NotConverging,
+
+    /// Print one JSON object as the last line of standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// No progress on standard error
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Print where the time went and what was sent
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// This host's agent
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+
+    /// Do the work here, also when this host has an agent
+    #[arg(long)]
+    pub no_agent: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Pid {
+    /// The number that it has, or it stays here
+    Keep,
+    /// A new PID namespace, in which every number is free
+    Namespace,
+    /// The number that it has if free, else a new namespace
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Tracker {
+    /// The best that the kernel has
+    Auto,
+    /// userfaultfd and PAGEMAP_SCAN (Linux 6.7 and later)
+    PagemapScan,
+    /// Soft-dirty bits
+    SoftDirty,
+    /// Not at all: everything is copied while it stands still
+    None,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum NotConverging {
+    /// Stop it anyway, for longer than --max-downtime
+    Stop,
+    /// Leave it here
+    Fail,
+}
+
+impl Push {
+    /// The request that this is.
+    pub fn plan(&self) -> Plan {
+        let options = Options {
+            pid: match self.pid_policy {
+                Pid::Keep => PidPolicy::Keep,
+                Pid::Namespace => PidPolicy::Namespace,
+                Pid::Auto => PidPolicy::Auto,
+            },
+            max_downtime: self.max_downtime,
+            max_rounds: self.max_rounds,
+            streams: self.streams,
+            tracker: match self.tracker {
+                Tracker::Auto => TrackerChoice::Auto,
+                Tracker::PagemapScan => TrackerChoice::PagemapScan,
+                Tracker::SoftDirty => TrackerChoice::SoftDirty,
+                Tracker::None => TrackerChoice::None,
+            },
+            when_not_converging: match self.when_not_converging {
+                NotConverging::Stop => WhenNotConverging::Stop,
+                NotConverging::Fail => WhenNotConverging::Fail,
+            },
+            ..Options::default()
+        };
+        Plan { pid: self.pid, host: self.host.clone(), options }
+    }
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with(':') || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a host name or address, with :PORT when its agent does not listen on 7070".into());
+    }
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Push, clap::Error> {
+        let Command::Push(push) = Arguments::try_parse_from(line.split_whitespace())?.command;
+        Ok(push)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn two_words_are_enough() {
+        let plan = parse("migrate-cli push 4242 hostb").expect("valid").plan();
+        assert_eq!(plan, Plan { pid: 4242, host: "hostb".into(), options: Options::default() });
+    }
+
+    #[test]
+    fn every_flag_arrives() {
+        let line = "migrate-cli push 1 [::1]:9 --pid namespace --max-downtime 1.5s --max-rounds 0 --streams 4 \
+                    --tracker soft-dirty --when-not-converging fail --json -v --socket /s --no-agent";
+        let push = parse(line).expect("valid");
+        assert!(push.json && push.verbose && push.no_agent && !push.quiet);
+        assert_eq!(push.socket, PathBuf::from("/s"));
+        let options = push.plan().options;
+        assert_eq!(options.pid, PidPolicy::Namespace);
+        assert_eq!(options.max_downtime, Duration::from_millis(1500));
+        assert_eq!((options.max_rounds, options.streams), (0, 4));
+        assert_eq!(options.tracker, TrackerChoice::SoftDirty);
+        assert_eq!(options.when_not_converging, WhenNotConverging::Fail);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_wrong_usage() {
+        for line in [
+            "push 4242",
+            "push 0 hostb",
+            "push -5 hostb",
+            "push x hostb",
+            "push 1 :7070",
+            "push 1 h --max-downtime 50",
+            "push 1 h --streams 0",
+            "push 1 h --quiet --verbose",
+            "push 1 h --when-not-converging throttle",
+        ] {
+            let error = parse(&format!("migrate-cli {line}")).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_shows_how_and_promises_nothing_else() {
+        let error = parse("migrate-cli push --help").expect_err("help");
+        assert_eq!(error.kind(), ErrorKind::DisplayHelp);
+        let help = error.to_string();
+        for shown in [
+            "sudo migrate-cli push 4242 hostb",
+            "--max-downtime",
+            "50ms",
+            "Exit status",
+            "HOST[:PORT]",
+            "not restarted",
+        ] {
+            assert!(help.contains(shown), "{shown} is not in\n{help}");
+        }
+        for hidden in ["throttle", "--bandwidth", "--compress", "--verify"] {
+            assert!(!help.contains(hidden), "{hidden} is in\n{help}");
+        }
+        assert!(Arguments::command().render_long_help().to_string().contains("sudo migrate-cli push 4242 hostb"));
+    }
+}

@@ -1,0 +1,164 @@
+//! The end of a push, for people and for programs.
+
+use std::fmt::Write;
+
+use indicatif::{HumanBytes, HumanCount};
+use migrate_core::phase::{Outcome, PageCounts, Report, display_duration};
+use migrate_core::plan::Plan;
+use serde_json::{Map, Value, json};
+
+/// The report of a move that was refused before it began, or of which no more is known than `outcome`.
+pub fn bare_report(plan: &Plan, outcome: Outcome) -> Report {
+    Report {
+        outcome,
+        pid: plan.pid,
+        pid_there: None,
+        name: name_of(plan.pid),
+        host: plan.host.clone(),
+        downtime_us: None,
+        total_us: 0,
+        bytes_sent: 0,
+        pages: PageCounts::default(),
+        rounds: Vec::new(),
+        phases: Vec::new(),
+        tracker: "none".into(),
+        warnings: Vec::new(),
+    }
+}
+
+/// The program's name (proc_pid_comm(5)), as far as it can be read.
+fn name_of(pid: i32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    match String::from_utf8_lossy(bytes.trim_ascii_end()) {
+        name if name.is_empty() => "?".into(),
+        name => name.into_owned(),
+    }
+}
+
+/// What scripts read. The names are promised: none goes, none changes its meaning.
+pub fn json(report: &Report) -> Value {
+    let (outcome, reason) = match &report.outcome {
+        Outcome::Moved => ("moved", None),
+        Outcome::StayedHere { why } => ("stayed", Some(why)),
+        Outcome::InDoubt { why } => ("in-doubt", Some(why)),
+    };
+    // A step may come more than once, as a round of copying does.
+    let mut phases = Map::new();
+    for timing in &report.phases {
+        let before = phases.get(&timing.name).and_then(Value::as_u64).unwrap_or(0);
+        phases.insert(timing.name.clone(), before.saturating_add(timing.us).into());
+    }
+    json!({
+        "outcome": outcome,
+        "pid": report.pid,
+        "host": report.host,
+        "reason": reason,
+        "downtime_us": report.downtime_us,
+        "total_us": report.total_us,
+        "bytes_sent": report.bytes_sent,
+        "pages_sent": report.pages.sent,
+        "rounds": report.rounds,
+        "phases": phases,
+        "tracker": report.tracker,
+        "warnings": report.warnings,
+    })
+}
+
+/// Where the time went and what was sent.
+pub fn details(report: &Report) -> String {
+    let mut text = String::new();
+    let mut line = |arguments: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{arguments}");
+    };
+    let width = report.phases.iter().map(|t| t.name.chars().count()).max().unwrap_or(0);
+    for timing in &report.phases {
+        let frozen = if timing.frozen { "  it stood still" } else { "" };
+        line(format_args!("  {:width$}  {:>8}{frozen}", timing.name, display_duration(timing.us)));
+    }
+    line(format_args!("  sent {}", HumanBytes(report.bytes_sent)));
+    line(format_args!(
+        "  pages: {} sent, {} zero, {} not needed",
+        HumanCount(report.pages.sent),
+        HumanCount(report.pages.zero),
+        HumanCount(report.pages.not_needed)
+    ));
+    for (number, round) in (1..).zip(&report.rounds) {
+        let (pages, bytes) = (HumanCount(round.pages), HumanBytes(round.bytes));
+        line(format_args!("  round {number}: {pages} pages, {bytes} in {}", display_duration(round.us)));
+    }
+    line(format_args!("  changed pages were found by: {}", report.tracker));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use migrate_core::phase::{Round, Timing};
+
+    use super::*;
+
+    fn report(outcome: Outcome) -> Report {
+        let timing = |name: &str, us, frozen| Timing { name: name.into(), us, frozen };
+        Report {
+            outcome,
+            pid: 4242,
+            pid_there: Some(4242),
+            name: "redis-server".into(),
+            host: "hostb".into(),
+            downtime_us: Some(6_300),
+            total_us: 2_410_000,
+            bytes_sent: 12_345_678,
+            pages: PageCounts { sent: 3000, zero: 40, not_needed: 5 },
+            rounds: vec![Round { pages: 2900, bytes: 11_000_000, us: 90_000 }, Round { pages: 100, bytes: 400, us: 5 }],
+            phases: vec![timing("pre-copy", 90_000, false), timing("pre-copy", 5, false), timing("freeze", 300, true)],
+            tracker: "pagemap-scan".into(),
+            warnings: vec!["careful".into()],
+        }
+    }
+
+    #[test]
+    fn golden_json() {
+        let expected = json!({
+            "outcome": "moved",
+            "pid": 4242,
+            "host": "hostb",
+            "reason": null,
+            "downtime_us": 6300,
+            "total_us": 2410000,
+            "bytes_sent": 12345678,
+            "pages_sent": 3000,
+            "rounds": [{"pages": 2900, "bytes": 11000000, "us": 90000}, {"pages": 100, "bytes": 400, "us": 5}],
+            "phases": {"pre-copy": 90005, "freeze": 300},
+            "tracker": "pagemap-scan",
+            "warnings": ["careful"],
+        });
+        let value = json(&report(Outcome::Moved));
+        assert_eq!(value, expected);
+        assert!(!value.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn a_reason_is_given_when_it_did_not_move() {
+        let stayed = json(&report(Outcome::StayedHere { why: "fd 7".into() }));
+        assert_eq!((&stayed["outcome"], &stayed["reason"]), (&json!("stayed"), &json!("fd 7")));
+        let doubt = json(&report(Outcome::InDoubt { why: "silence".into() }));
+        assert_eq!((&doubt["outcome"], &doubt["reason"]), (&json!("in-doubt"), &json!("silence")));
+        let plan = Plan { pid: i32::MAX, host: "h".into(), options: Default::default() };
+        let bare = bare_report(&plan, Outcome::StayedHere { why: "no".into() });
+        assert_eq!((json(&bare)["downtime_us"].clone(), bare.name.as_str()), (Value::Null, "?"));
+    }
+
+    #[test]
+    fn the_details_are_lines() {
+        let expected = "  \
+  pre-copy     90 ms
+  pre-copy    0.0 ms
+  freeze      0.3 ms  it stood still
+  sent 11.77 MiB
+  pages: 3,000 sent, 40 zero, 5 not needed
+  round 1: 2,900 pages, 10.49 MiB in 90 ms
+  round 2: 100 pages, 400 B in 0.0 ms
+  changed pages were found by: pagemap-scan
+";
+        assert_eq!(details(&report(Outcome::Moved)), expected);
+    }
+}

@@ -1,0 +1,156 @@
+//! Whether an offer can be accepted: numbers, files, memory, CPU, vDSO. Nothing is made.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use migrate_linux::cpu::CpuFeatures;
+
+use crate::error::{Doing, Error, Result};
+use crate::identity::{Depth, DigestCache, FileIdentity, compare, needs_content, read_identity};
+use crate::image::Offer;
+use crate::plan::PidPolicy;
+use crate::proc::maps::{Name, read_maps};
+use crate::protocol::message::Accepted;
+
+/// Checks an offer. Ok: accepted but for the files, by number, whose content must be compared.
+pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
+    if offer.tids.first() != Some(&offer.pid) || offer.tids.iter().any(|t| *t <= 0) {
+        return Err(Error::Invalid("the offer's numbers make no sense".into()));
+    }
+    let mut reasons = Vec::new();
+    let mut undecided = Vec::new();
+    for (i, file) in offer.files.iter().enumerate() {
+        match check_file(file) {
+            Ok(true) => {}
+            Ok(false) => undecided.push(i as u32),
+            Err(why) => reasons.push(why),
+        }
+    }
+    reasons.extend(check_cpu(offer));
+    reasons.extend(check_vdso(offer)?);
+    reasons.extend(check_memory(offer)?);
+    let (pid_namespace, reason) = check_numbers(offer);
+    reasons.extend(reason);
+    match reasons.is_empty() {
+        true => Ok((Accepted { pid_namespace, warnings: Vec::new() }, undecided)),
+        false => Err(Error::Refused(reasons)),
+    }
+}
+
+/// Compares the content of files whose times differ.
+pub fn check_content(offer: &Offer, undecided: &[u32], content: &[FileIdentity]) -> Result<()> {
+    let mut cache = DigestCache::new();
+    let mut reasons = Vec::new();
+    if content.len() != undecided.len() {
+        return Err(Error::Invalid("the content of other files than asked for".into()));
+    }
+    for (index, theirs) in undecided.iter().zip(content) {
+        let offered = offer.files.get(*index as usize).map(|f| &f.path);
+        if offered != Some(&theirs.path) {
+            return Err(Error::Invalid("the content of another file than asked for".into()));
+        }
+        let path = Path::new(OsStr::from_bytes(&theirs.path));
+        let ours = read_identity(path, Depth::Content, &mut cache).doing(|| format!("read {}", path.display()))?;
+        if let Err(difference) = compare(theirs, &ours) {
+            reasons.push(difference_of(path, &difference));
+        }
+    }
+    if reasons.is_empty() { Ok(()) } else { Err(Error::Refused(reasons)) }
+}
+
+/// Ok(false): content must be compared.
+fn check_file(theirs: &FileIdentity) -> std::result::Result<bool, String> {
+    let path = Path::new(OsStr::from_bytes(&theirs.path));
+    let ours =
+        read_identity(path, Depth::Stat, &mut DigestCache::new()).map_err(|e| format!("{}: {e}", path.display()))?;
+    if needs_content(theirs, &ours) {
+        return Ok(false);
+    }
+    compare(theirs, &ours).map(|()| true).map_err(|difference| difference_of(path, &difference))
+}
+
+fn difference_of(path: &Path, difference: &crate::identity::Difference) -> String {
+    format!("{} {difference}; install the same version on both hosts, or share the file system", path.display())
+}
+
+fn check_cpu(offer: &Offer) -> Option<String> {
+    let here = CpuFeatures::of_this_cpu();
+    let there = CpuFeatures { words: offer.cpu.words.clone(), xcr0: offer.cpu.xcr0, xsave_size: offer.cpu.xsave_size };
+    let missing = there.missing_in(&here);
+    (!missing.is_empty()).then(|| {
+        format!(
+            "the CPU here lacks {}, which the program may be using; move it to a host with the same CPU or a newer one",
+            missing.join(", ")
+        )
+    })
+}
+
+fn check_vdso(offer: &Offer) -> Result<Option<String>> {
+    let Some(theirs) = offer.vdso else { return Ok(None) };
+    let me = std::process::id() as i32;
+    let maps = read_maps(me).doing(|| "read the own mappings".into())?;
+    let size = |name: Name| maps.iter().filter(|m| m.name == name).map(|m| m.len()).sum::<u64>();
+    let Some(vdso) = maps.iter().find(|m| m.name == Name::Vdso) else {
+        return Ok(Some("this host's kernel gives no vDSO".into()));
+    };
+    let memory = migrate_linux::process_memory::ProcessMemory::open(me).doing(|| "open the own memory".into())?;
+    let mut code = vec![0; vdso.len() as usize];
+    memory.read(vdso.start, &mut code).doing(|| "read the vDSO".into())?;
+    let ours = super::vdso_digest(&code, size(Name::Vvar), size(Name::VvarVclock));
+    Ok((ours != theirs).then(|| "the kernels' vDSOs differ, and the program keeps addresses in its own; that cannot move yet: use the same kernel on both hosts".into()))
+}
+
+fn check_memory(offer: &Offer) -> Result<Option<String>> {
+    let info = fs::read_to_string("/proc/meminfo").doing(|| "read /proc/meminfo".into())?;
+    let available = info
+        .lines()
+        .find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let available = available.unwrap_or(u64::MAX / 1024).saturating_mul(1024);
+    Ok((offer.memory > available).then(|| {
+        format!(
+            "it needs {} MiB of memory, and {} MiB are free here; free some, or choose another host",
+            offer.memory >> 20,
+            available >> 20
+        )
+    }))
+}
+
+/// Whether it needs a PID namespace of its own, or why its numbers cannot be had.
+fn check_numbers(offer: &Offer) -> (bool, Option<String>) {
+    if offer.pid_policy == PidPolicy::Namespace {
+        return (true, None);
+    }
+    let mut numbers = offer.tids.clone();
+    numbers.extend([offer.group, offer.session]);
+    let taken = numbers.into_iter().find_map(|n| Some((n, who_has(n)?)));
+    match taken {
+        None => (false, None),
+        Some(_) if offer.pid_policy == PidPolicy::Auto => (true, None),
+        Some((number, who)) => {
+            let role = if number == offer.pid {
+                "PID"
+            } else if offer.tids.contains(&number) {
+                "thread ID"
+            } else {
+                "session or process group"
+            };
+            (
+                false,
+                Some(format!(
+                    "{role} {number} is taken here by {who}; use --pid namespace, or wait until it has ended"
+                )),
+            )
+        }
+    }
+}
+
+fn who_has(number: i32) -> Option<String> {
+    let status = crate::proc::status::read_status(number).ok()?;
+    let name = String::from_utf8_lossy(&status.name).into_owned();
+    Some(match status.tgid == number {
+        true => format!("{name}{}", if status.state == b'Z' { " (a zombie)" } else { "" }),
+        false => format!("a thread of {} ({name})", status.tgid),
+    })
+}

@@ -1,0 +1,269 @@
+//! The new process's address space: made before the freeze, changed as the original's changes.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use migrate_linux::remote::Batch;
+use migrate_linux::spawn::Numbers;
+use migrate_linux::{libc, map_files};
+
+use super::Making;
+use super::shell::Shell;
+use crate::error::{Doing, Error, Result};
+use crate::image::layout::{Backing, Layout, LayoutChange, MappedFile, ShmObject, Vma, WRITE};
+use crate::image::{LayoutUpdate, Offer, Skeleton};
+use crate::memory::receive::{self, Placement};
+use crate::proc::maps::{Name, read_maps};
+use crate::proc::smaps::VmFlags;
+use crate::protocol::handoff;
+
+/// The most memory objects and files of one process that this side keeps open.
+const TABLE_LIMIT: usize = 100_000;
+const ARCH_MAP_VDSO_64: i32 = 0x2003;
+const MLOCK_ONFAULT: i32 = 1;
+
+/// Files and objects that mappings name, by their numbers in the new process.
+#[derive(Debug, Default)]
+pub struct Tables {
+    files: Vec<i32>,
+    objects: Vec<(u32, i32)>,
+}
+
+/// Makes the process with its first layout, and lets page connections come. The second part says why it cannot be, when the
+/// kernel put something elsewhere.
+pub fn build(
+    offer: &Offer,
+    skeleton: &Skeleton,
+    pages: Option<UnixStream>,
+    original_namespace: Option<BorrowedFd<'_>>,
+) -> Result<(Making, Option<String>)> {
+    let pages = pages.ok_or_else(|| Error::Invalid("page connections were given up".into()))?;
+    if !skeleton.layout.is_valid() {
+        return Err(Error::Invalid("the address space makes no sense".into()));
+    }
+    let numbers = Numbers { pid: offer.pid, group: offer.group, session: offer.session };
+    let taken: Vec<(u64, u64)> = skeleton.layout.vmas.iter().map(|v| (v.start, v.end)).collect();
+    let shell = Shell::make(numbers, &taken, skeleton.highest_descriptor, original_namespace)?;
+    let placement = Arc::new(Placement::new(shell.memory.try_clone().doing(|| "open the memory again".into())?));
+    let streams = u32::from(skeleton.streams);
+    let mut making = Making { shell, placement, streams, tables: Tables::default(), layout: Layout::default() };
+    making.map_vdso(&skeleton.layout)?;
+    let change = LayoutChange { files: skeleton.layout.files.clone(), ..Layout::default().change_to(&skeleton.layout) };
+    making.change(&change, &skeleton.objects)?;
+    making.layout = skeleton.layout.clone();
+    let obstacle = making.vdso_obstacle(&skeleton.layout)?;
+    let door = making.placement.clone();
+    let spawned = std::thread::Builder::new().name("page door".into()).spawn(move || open_door(&pages, streams, &door));
+    spawned.doing(|| "start a thread".into())?;
+    Ok((making, obstacle))
+}
+
+/// Takes the page connections as they come, each to a thread of its own.
+fn open_door(pages: &UnixStream, streams: u32, placement: &Arc<Placement>) {
+    for _ in 0..streams {
+        let stream = match handoff::take(pages) {
+            Ok(Some(stream)) => stream,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!("a page connection: {error}");
+                return;
+            }
+        };
+        migrate_linux::sockets::tune_for_pages(&stream);
+        let placement = placement.clone();
+        let spawned = std::thread::Builder::new().name("pages".into()).spawn(move || {
+            if let Err(error) = receive::serve(stream, &placement) {
+                tracing::warn!("{error}");
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!("start a thread: {error}");
+        }
+    }
+}
+
+impl Making {
+    /// Applies an update between two rounds, or the last one.
+    pub fn apply(&mut self, update: &LayoutUpdate) -> Result<()> {
+        self.change(&update.change, &update.objects)?;
+        for &(start, end) in &update.drops {
+            let mut batch = Batch::new();
+            batch.must(libc::SYS_madvise, [start.into(), end.saturating_sub(start).into(), libc::MADV_DONTNEED.into()]);
+            self.shell.run(&batch)?;
+        }
+        self.layout.apply(&update.change);
+        self.placement.layout_done();
+        Ok(())
+    }
+
+    fn change(&mut self, change: &LayoutChange, objects: &[ShmObject]) -> Result<()> {
+        self.open_files(&change.files)?;
+        self.make_objects(objects)?;
+        let mut batch = Batch::new();
+        for &(start, end) in &change.unmap {
+            self.flush_if_full(&mut batch)?;
+            batch.must(libc::SYS_munmap, [start.into(), end.saturating_sub(start).into()]);
+        }
+        for vma in &change.map {
+            if matches!(vma.backing, Backing::Vdso | Backing::Vvar | Backing::VvarVclock) {
+                continue;
+            }
+            let executor = self.shell.executor.range();
+            if vma.start < executor.end && executor.start < vma.end {
+                return Err(Error::Invalid(format!(
+                    "a new mapping at {:#x} is where this side works; try again",
+                    vma.start
+                )));
+            }
+            self.flush_if_full(&mut batch)?;
+            self.map(vma, &mut batch)?;
+        }
+        for vma in &change.adjust {
+            self.flush_if_full(&mut batch)?;
+            batch.must(libc::SYS_mprotect, [vma.start.into(), vma.len().into(), u64::from(vma.protection).into()]);
+            advise(vma, &mut batch);
+        }
+        self.shell.run(&batch)?;
+        Ok(())
+    }
+
+    fn flush_if_full(&mut self, batch: &mut Batch) -> Result<()> {
+        if !batch.has_room_for(16, 512) {
+            self.shell.run(batch)?;
+            *batch = Batch::new();
+        }
+        Ok(())
+    }
+
+    fn map(&self, vma: &Vma, batch: &mut Batch) -> Result<()> {
+        let mut flags = libc::MAP_FIXED_NOREPLACE | if vma.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+        let (fd, offset) = match vma.backing {
+            Backing::Anonymous => {
+                flags |= libc::MAP_ANONYMOUS;
+                (-1, 0)
+            }
+            Backing::File { file, offset } => (
+                *self
+                    .tables
+                    .files
+                    .get(file as usize)
+                    .ok_or_else(|| Error::Invalid(format!("a mapping of file {file}")))?,
+                offset,
+            ),
+            Backing::Object { object, offset } => {
+                let known = self.tables.objects.iter().find(|(id, _)| *id == object);
+                (known.ok_or_else(|| Error::Invalid(format!("a mapping of shared object {object}")))?.1, offset)
+            }
+            Backing::Vdso | Backing::Vvar | Backing::VvarVclock => return Ok(()),
+        };
+        for (flag, with) in [(VmFlags::GROWS_DOWN, libc::MAP_GROWSDOWN), (VmFlags::NO_RESERVE, libc::MAP_NORESERVE)] {
+            if vma.flags & flag != 0 {
+                flags |= with;
+            }
+        }
+        // Memory that was writable once is accounted for even when it no longer is.
+        let was_writable = !vma.shared && vma.protection & WRITE == 0 && vma.flags & VmFlags::ACCOUNTABLE != 0;
+        let protection = vma.protection | if was_writable { WRITE } else { 0 };
+        batch.must(
+            libc::SYS_mmap,
+            [vma.start.into(), vma.len().into(), u64::from(protection).into(), flags.into(), fd.into(), offset.into()],
+        );
+        if was_writable {
+            batch.must(libc::SYS_mprotect, [vma.start.into(), vma.len().into(), u64::from(vma.protection).into()]);
+        }
+        advise(vma, batch);
+        Ok(())
+    }
+
+    fn open_files(&mut self, files: &[MappedFile]) -> Result<()> {
+        let new = files.get(self.tables.files.len()..).unwrap_or_default();
+        if files.len() > TABLE_LIMIT {
+            return Err(Error::Invalid(format!("{} mapped files", files.len())));
+        }
+        let opened = new.iter().map(open_mapped_file).collect::<Result<Vec<OwnedFd>>>()?;
+        let numbers = self.shell.give(&super::shell::borrow(&opened))?;
+        self.tables.files.extend(numbers);
+        Ok(())
+    }
+
+    fn make_objects(&mut self, objects: &[ShmObject]) -> Result<()> {
+        for object in objects {
+            if self.tables.objects.len() > TABLE_LIMIT || object.id == 0 {
+                return Err(Error::Invalid(format!("shared object {}", object.id)));
+            }
+            let made = map_files::new_shared_anonymous(object.size as usize)
+                .doing(|| format!("make shared memory of {} bytes", object.size))?;
+            let number = self.shell.give(&[made.as_fd()])?;
+            self.tables.objects.extend(number.first().map(|n| (object.id, *n)));
+            self.placement.add_object(object.id, File::from(made));
+        }
+        Ok(())
+    }
+
+    /// The kernel maps [vvar], [vvar_vclock] and [vdso] in one go, in this order.
+    fn map_vdso(&mut self, layout: &Layout) -> Result<()> {
+        let special = |v: &&Vma| matches!(v.backing, Backing::Vdso | Backing::Vvar | Backing::VvarVclock);
+        let Some(first) = layout.vmas.iter().find(special) else { return Ok(()) };
+        let mut batch = Batch::new();
+        batch.must(libc::SYS_arch_prctl, [ARCH_MAP_VDSO_64.into(), first.start.into()]);
+        self.shell.run(&batch)?;
+        Ok(())
+    }
+
+    fn vdso_obstacle(&self, layout: &Layout) -> Result<Option<String>> {
+        let pid = self.shell.pid;
+        let maps = read_maps(pid).doing(|| format!("read the mappings of new process {pid}"))?;
+        let at = |name: Name| maps.iter().find(|m| m.name == name).map(|m| (m.start, m.end));
+        let wanted = |backing: Backing| layout.vmas.iter().find(|v| v.backing == backing).map(|v| (v.start, v.end));
+        let kinds = [(Name::Vdso, Backing::Vdso), (Name::Vvar, Backing::Vvar), (Name::VvarVclock, Backing::VvarVclock)];
+        let moved = kinds.into_iter().any(|(name, backing)| at(name) != wanted(backing));
+        Ok(moved
+            .then(|| "this kernel puts the vDSO elsewhere than the program has it; that cannot move yet".to_string()))
+    }
+
+    /// Locks what was locked: last, because it fills in pages.
+    pub fn lock_memory(&mut self) -> Result<()> {
+        let mut batch = Batch::new();
+        let locked: Vec<Vma> = self.layout.vmas.iter().filter(|v| v.flags & VmFlags::LOCKED != 0).cloned().collect();
+        for vma in locked {
+            self.flush_if_full(&mut batch)?;
+            let on_fault = if vma.flags & VmFlags::LOCK_ON_FAULT != 0 { MLOCK_ONFAULT } else { 0 };
+            batch.must(libc::SYS_mlock2, [vma.start.into(), vma.len().into(), on_fault.into()]);
+        }
+        self.shell.run(&batch)?;
+        Ok(())
+    }
+}
+
+fn advise(vma: &Vma, batch: &mut Batch) {
+    const ADVICE: [(u64, i32); 8] = [
+        (VmFlags::HUGE_PAGE, libc::MADV_HUGEPAGE),
+        (VmFlags::NO_HUGE_PAGE, libc::MADV_NOHUGEPAGE),
+        (VmFlags::DONT_FORK, libc::MADV_DONTFORK),
+        (VmFlags::DONT_DUMP, libc::MADV_DONTDUMP),
+        (VmFlags::WIPE_ON_FORK, libc::MADV_WIPEONFORK),
+        (VmFlags::MERGEABLE, libc::MADV_MERGEABLE),
+        (VmFlags::SEQUENTIAL, libc::MADV_SEQUENTIAL),
+        (VmFlags::RANDOM, libc::MADV_RANDOM),
+    ];
+    for (flag, advice) in ADVICE {
+        if vma.flags & flag != 0 {
+            batch.must(libc::SYS_madvise, [vma.start.into(), vma.len().into(), advice.into()]);
+        }
+    }
+    if !vma.name.is_empty() {
+        const PR_SET_VMA: i32 = 0x5356_4d41;
+        let name = batch.string(&vma.name);
+        // A kernel without names loses nothing but the name.
+        batch.call(libc::SYS_prctl, [PR_SET_VMA.into(), 0.into(), vma.start.into(), vma.len().into(), name.into()]);
+    }
+}
+
+fn open_mapped_file(file: &MappedFile) -> Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&file.path));
+    let opened = File::options().read(true).write(file.writable).open(path);
+    opened.map(OwnedFd::from).doing(|| format!("open {}", path.display()))
+}

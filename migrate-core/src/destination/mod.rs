@@ -1,0 +1,187 @@
+//! The side that a process moves to: it is driven, one message after the other. What may come when is
+//! [`TRANSITIONS`](crate::protocol::message::TRANSITIONS).
+
+mod accept;
+mod mapping;
+mod prepare;
+mod running;
+mod shell;
+
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use shell::Shell;
+
+use crate::error::{Error, Result};
+use crate::identity::FileIdentity;
+use crate::image::Offer;
+use crate::memory::receive::Placement;
+use crate::protocol::connection::{Connection, WireMessage};
+use crate::protocol::message::{Accepted, Running, State, ToDestination, ToSource};
+use crate::protocol::preamble::MigrationId;
+
+/// A process in the making, and where its pages are placed.
+struct Making {
+    shell: Shell,
+    placement: std::sync::Arc<Placement>,
+    streams: u32,
+    tables: mapping::Tables,
+    layout: crate::image::layout::Layout,
+}
+
+/// What the destination holds, by its state.
+enum Holding {
+    Nothing,
+    /// An offer, and the files of it whose content must be compared.
+    Offer {
+        offer: Box<Offer>,
+        undecided: Vec<u32>,
+        accepted: Accepted,
+    },
+    Making(Box<Making>),
+    /// It could run.
+    Prepared(Box<prepare::Runnable>),
+}
+
+/// The destination of one migration.
+struct Destination {
+    id: MigrationId,
+    state: State,
+    holding: Holding,
+    /// Where page connections arrive.
+    pages: Option<UnixStream>,
+    init: running::Init,
+}
+
+/// Serves one migration to this host, in a process of its own with a single thread: `control` is right behind the preambles, and
+/// page connections of the same migration arrive on `pages`.
+///
+/// Returns once the process runs and, where this process is the init of its PID namespace, has ended; or once nothing is left
+/// of it.
+pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<()> {
+    shell::raise_descriptor_limit();
+    let mut connection = Connection::new(control);
+    let mut destination = Destination {
+        id,
+        state: State::Greeted,
+        holding: Holding::Nothing,
+        pages: Some(pages),
+        init: running::Init::Host,
+    };
+    loop {
+        let message: ToDestination = match connection.receive() {
+            Ok(message) => message,
+            // A source that goes away before Commit has rolled back.
+            Err(e) if e.is_closed() => return destination.ended(None),
+            Err(source) => return destination.ended(Some(Error::Connection { host: "the source".into(), source })),
+        };
+        let kind = message.kind();
+        let Some(next) = destination.state.after(kind) else {
+            let why = format!(
+                "{} must not come in state {:?}",
+                ToDestination::kind_name(kind).unwrap_or("?"),
+                destination.state
+            );
+            let _ = connection.send(&ToSource::Refused(why.clone()));
+            return destination.ended(Some(Error::Invalid(why)));
+        };
+        match destination.step(message) {
+            Ok(reply) => {
+                destination.state = next;
+                let sent = connection.send(&reply);
+                if next == State::Running {
+                    // Whether or not the source heard it.
+                    drop(connection);
+                    return destination.init.see_it_through();
+                }
+                if next == State::Discarded || sent.is_err() {
+                    return destination.ended(None);
+                }
+            }
+            Err(error) => {
+                let _ = connection.send(&ToSource::Refused(error.to_string()));
+                return destination.ended(Some(error));
+            }
+        }
+    }
+}
+
+/// A digest of what the kernel maps into every process: the vDSO's code and the sizes around it.
+pub fn vdso_digest(code: &[u8], vvar: u64, vvar_vclock: u64) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    hash.update(code).update(&vvar.to_le_bytes()).update(&vvar_vclock.to_le_bytes());
+    *hash.finalize().as_bytes()
+}
+
+impl Destination {
+    fn step(&mut self, message: ToDestination) -> Result<ToSource> {
+        match (message, std::mem::replace(&mut self.holding, Holding::Nothing)) {
+            (ToDestination::Offer(offer), Holding::Nothing) => self.offered(offer),
+            (ToDestination::Content(content), Holding::Offer { offer, undecided, accepted }) => {
+                self.content(offer, &undecided, accepted, &content)
+            }
+            (ToDestination::Build(skeleton), Holding::Offer { offer, accepted, undecided }) if undecided.is_empty() => {
+                if accepted.pid_namespace {
+                    self.init = running::enter_pid_namespace()?;
+                }
+                let (making, layout_obstacle) =
+                    mapping::build(&offer, &skeleton, self.pages.take(), self.init.spawn_namespace())?;
+                if let Some(why) = layout_obstacle {
+                    return Err(Error::Refused(vec![why]));
+                }
+                self.holding = Holding::Making(Box::new(making));
+                Ok(ToSource::Built)
+            }
+            (ToDestination::Update(update), Holding::Making(mut making)) => {
+                making.apply(&update)?;
+                self.holding = Holding::Making(making);
+                Ok(ToSource::Updated)
+            }
+            (ToDestination::Prepare(image), Holding::Making(making)) => {
+                let (runnable, ready) = prepare::prepare(*making, image, self.id)?;
+                self.holding = Holding::Prepared(Box::new(runnable));
+                Ok(ToSource::Prepared(ready))
+            }
+            (ToDestination::Commit, Holding::Prepared(runnable)) => {
+                let began = Instant::now();
+                let pid = runnable.go_live(self.id)?;
+                self.init.runs(pid);
+                Ok(ToSource::Running(Running {
+                    pid: self.init.pid_for_the_agent(pid),
+                    resume_us: began.elapsed().as_micros() as u64,
+                }))
+            }
+            (ToDestination::Discard, _) => Ok(ToSource::Discarded),
+            _ => Err(Error::Invalid("a message that does not fit what came before".into())),
+        }
+    }
+
+    fn offered(&mut self, offer: Offer) -> Result<ToSource> {
+        let (accepted, undecided) = accept::check(&offer)?;
+        let reply = match undecided.is_empty() {
+            true => ToSource::Accepted(accepted.clone()),
+            false => ToSource::ContentNeeded(undecided.clone()),
+        };
+        self.holding = Holding::Offer { offer: Box::new(offer), undecided, accepted };
+        Ok(reply)
+    }
+
+    fn content(
+        &mut self,
+        offer: Box<Offer>,
+        undecided: &[u32],
+        accepted: Accepted,
+        content: &[FileIdentity],
+    ) -> Result<ToSource> {
+        accept::check_content(&offer, undecided, content)?;
+        self.holding = Holding::Offer { offer, undecided: Vec::new(), accepted: accepted.clone() };
+        Ok(ToSource::Accepted(accepted))
+    }
+
+    /// Nothing runs here: what there is of the process dies with its shell.
+    fn ended(mut self, error: Option<Error>) -> Result<()> {
+        self.holding = Holding::Nothing;
+        error.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,298 @@
+//! Prepare: the process gets everything that is not memory, in three passes: create all, connect all, and (in
+//! [`Runnable::go_live`]) go live.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use migrate_linux::libc;
+use migrate_linux::remote::{Batch, RemoteBuffer};
+use migrate_linux::spawn::CloneArgs;
+use migrate_linux::tracee::{Seized, Stopped};
+
+use super::Making;
+use crate::error::{Doing, Error, Result};
+use crate::image::layout::find_hole;
+use crate::image::{Final, ObjectId};
+use crate::protocol::message::Ready;
+use crate::protocol::preamble::MigrationId;
+use crate::resources::file::{self, NewFiles};
+use crate::resources::process::{attributes, limits, memory_map, surroundings};
+use crate::resources::thread::{ThreadState, cpu};
+
+/// The process, complete. Dropped, it dies.
+pub struct Runnable {
+    pid: i32,
+    threads: Vec<Stopped>,
+    live: bool,
+}
+
+/// Bytes of a new thread's block of calls.
+const THREAD_BLOCK: u64 = 16 * 1024;
+
+const CLONE_PTRACE: u64 = 0x2000;
+const THREAD_FLAGS: u64 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM) as u64
+    | CLONE_PTRACE;
+
+/// Makes the process complete. The source's last pages come meanwhile.
+pub fn prepare(mut making: Making, image: Final, id: MigrationId) -> Result<(Runnable, Ready)> {
+    let mut steps = Steps::default();
+    making.apply(&image.layout)?;
+    steps.done("apply mappings");
+    let pid = making.shell.pid;
+    check(&image)?;
+
+    // Create: descriptors, in this process.
+    let mut new = NewFiles::default();
+    let mut made: HashMap<ObjectId, OwnedFd> = HashMap::new();
+    for (object, file) in &image.files {
+        made.insert(*object, file::create(file, &mut new)?);
+    }
+    drop(new);
+    let executable = open_executable(&image)?;
+    steps.done("make descriptors");
+
+    // Connect: hand them over, and tie everything to its process.
+    let highest = image.descriptors.last().map_or(0, |d| d.number);
+    making.shell.close_all(highest.max(image.descriptors.len() as i32))?;
+    set_memory_map(&mut making, &image, &executable)?;
+    give_descriptors(&mut making, &image, &made)?;
+    drop(made);
+    steps.done("give descriptors");
+    let mut batch = Batch::new();
+    surroundings::restore(&image.process.surroundings, &mut batch);
+    making.shell.run(&batch)?;
+    let warnings = limits::restore(&image.process.limits, pid);
+    let mut threads = make_threads(&mut making, &image.threads)?;
+    steps.done("make threads");
+
+    // A thread's rseq area must be in place before it is registered, and locking fills in pages.
+    making.placement.wait_for_round(image.last_round, making.streams)?;
+    steps.done("wait for pages");
+    making.lock_memory()?;
+    let blocks = threads.as_ref().map(|t| t.mapping);
+    if let Some(threads) = threads.as_mut() {
+        threads.run(&mut making)?;
+    }
+    restore_first_thread(&mut making, &image, blocks)?;
+    steps.done("restore threads");
+    let runnable = finish(making, &image, threads)?;
+    steps.done("set registers");
+    crate::state::write(id, crate::state::Stand::Prepared, pid).doing(|| "write the state file".into())?;
+    steps.done("write state");
+    Ok((runnable, Ready { warnings, timings: steps.list }))
+}
+
+struct Steps {
+    list: Vec<(String, u64)>,
+    since: Instant,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Steps { list: Vec::new(), since: Instant::now() }
+    }
+}
+
+impl Steps {
+    fn done(&mut self, what: &str) {
+        self.list.push((format!("there: {what}"), self.since.elapsed().as_micros() as u64));
+        self.since = Instant::now();
+    }
+}
+
+fn check(image: &Final) -> Result<()> {
+    let ascending = image.descriptors.windows(2).all(|w| w[0].number < w[1].number);
+    let in_range = image.descriptors.iter().all(|d| (0..1 << 24).contains(&d.number));
+    if !ascending || !in_range {
+        return Err(Error::Invalid("the descriptor table makes no sense".into()));
+    }
+    if image.threads.is_empty() || image.threads.len() > 1 << 20 {
+        return Err(Error::Invalid(format!("{} threads", image.threads.len())));
+    }
+    Ok(())
+}
+
+fn open_executable(image: &Final) -> Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&image.process.memory_map.executable));
+    std::fs::File::open(path).map(OwnedFd::from).doing(|| format!("open {}", path.display()))
+}
+
+fn set_memory_map(making: &mut Making, image: &Final, executable: &OwnedFd) -> Result<()> {
+    let number = making.shell.give(&[executable.as_fd()])?.first().copied();
+    let mut batch = Batch::new();
+    memory_map::restore(&image.process.memory_map, number, &mut batch);
+    if let Some(number) = number {
+        batch.must(libc::SYS_close, [number.into()]);
+    }
+    making.shell.run(&batch)?;
+    Ok(())
+}
+
+/// One descriptor is sent for each number, duplicates too. They arrive at the lowest numbers, in order, so the n-th arrives at a
+/// number that is at most its own; put in place from the last to the first, none overwrites one that is still to be moved.
+fn give_descriptors(making: &mut Making, image: &Final, made: &HashMap<ObjectId, OwnedFd>) -> Result<()> {
+    let mut sent = Vec::with_capacity(image.descriptors.len());
+    for descriptor in &image.descriptors {
+        let fd = made.get(&descriptor.object);
+        sent.push(fd.ok_or_else(|| Error::Invalid(format!("descriptor {} of nothing", descriptor.number)))?.as_fd());
+    }
+    let arrived = making.shell.give(&sent)?;
+    let mut batch = Batch::new();
+    for (descriptor, from) in image.descriptors.iter().zip(arrived).rev() {
+        if !batch.has_room_for(2, 0) {
+            making.shell.run(&batch)?;
+            batch = Batch::new();
+        }
+        if from == descriptor.number {
+            let flags = if descriptor.close_on_exec { libc::FD_CLOEXEC } else { 0 };
+            batch.must(libc::SYS_fcntl, [from.into(), libc::F_SETFD.into(), flags.into()]);
+        } else {
+            let flags = if descriptor.close_on_exec { libc::O_CLOEXEC } else { 0 };
+            batch.must(libc::SYS_dup3, [from.into(), descriptor.number.into(), flags.into()]);
+            batch.must(libc::SYS_close, [from.into()]);
+        }
+    }
+    making.shell.run(&batch)?;
+    Ok(())
+}
+
+/// The threads beside the first, standing at their birth, each with its block of calls.
+struct NewThreads {
+    threads: Vec<Stopped>,
+    batches: Vec<Batch>,
+    mapping: (u64, u64),
+}
+
+impl NewThreads {
+    /// Lets all run their calls, at once.
+    fn run(&mut self, making: &mut Making) -> Result<()> {
+        making.shell.executor.run_newborn(&mut self.threads)?;
+        for (i, batch) in self.batches.iter().enumerate() {
+            let mut bytes = vec![0; THREAD_BLOCK as usize];
+            making.shell.memory.read(self.block(i), &mut bytes).doing(|| "read a thread's results".into())?;
+            batch.outcome(making.shell.pid, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn block(&self, i: usize) -> u64 {
+        self.mapping.0 + i as u64 * THREAD_BLOCK
+    }
+}
+
+/// Makes them in one batch of clone3. They are traced from birth (CLONE_PTRACE) and come out in the executor, at their blocks.
+fn make_threads(making: &mut Making, images: &[ThreadState]) -> Result<Option<NewThreads>> {
+    let others = images.get(1..).unwrap_or_default();
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let size = others.len() as u64 * THREAD_BLOCK;
+    let executor = making.shell.executor.range();
+    let mut taken: Vec<(u64, u64)> = making.layout.vmas.iter().map(|v| (v.start, v.end)).collect();
+    taken.push((executor.start, executor.end));
+    taken.sort_unstable();
+    let base = find_hole(taken.into_iter(), crate::phases::LOWEST, size)
+        .ok_or_else(|| Error::Invalid("no room for the threads' calls".into()))?;
+    let mut batch = Batch::new();
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    batch.must(libc::SYS_mmap, [base.into(), size.into(), protection.into(), flags.into(), (-1).into(), 0.into()]);
+    making.shell.run(&batch)?;
+    let mut new = NewThreads { threads: Vec::new(), batches: Vec::new(), mapping: (base, base + size) };
+    let mut clones = Batch::new();
+    for (i, image) in others.iter().enumerate() {
+        let mut calls = Batch::new();
+        image.calls.restore(&mut calls);
+        let block = new.block(i);
+        let bytes = calls.image(block);
+        if bytes.len() as u64 > THREAD_BLOCK {
+            return Err(Error::Invalid(format!("thread {} needs {} bytes of calls", image.tid, bytes.len())));
+        }
+        making.shell.memory.write(block, &bytes).doing(|| "write a thread's calls".into())?;
+        new.batches.push(calls);
+        if !clones.has_room_for(1, 256) {
+            making.shell.run(&clones)?;
+            clones = Batch::new();
+        }
+        add_clone(&mut clones, image.tid, block);
+    }
+    making.shell.run(&clones)?;
+    for image in others {
+        let (thread, _) = Seized::adopt(image.tid).wait_stopped()?;
+        new.threads.push(thread);
+    }
+    for (image, thread) in others.iter().zip(&new.threads) {
+        image.calls.restore_outside(thread.tid())?;
+    }
+    Ok(Some(new))
+}
+
+fn add_clone(batch: &mut Batch, tid: i32, block: u64) {
+    const SET_TID_POINTER: usize = std::mem::offset_of!(CloneArgs, set_tid);
+    let number: RemoteBuffer = batch.bytes(&tid.to_le_bytes());
+    // The kernel puts the stack pointer at stack + stack_size: the block.
+    let args =
+        CloneArgs { flags: THREAD_FLAGS, stack: block - 16, stack_size: 16, set_tid_size: 1, ..CloneArgs::default() };
+    let args = batch.bytes(&args.to_bytes());
+    batch.point(args, SET_TID_POINTER, number);
+    batch.must(libc::SYS_clone3, [args.into(), size_of::<CloneArgs>().into()]);
+}
+
+/// The first thread's own calls and the process's; credentials last of all, and after them what they reset.
+fn restore_first_thread(making: &mut Making, image: &Final, blocks: Option<(u64, u64)>) -> Result<()> {
+    let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
+    first.calls.restore_outside(making.shell.pid)?;
+    let mut batch = Batch::new();
+    if let Some((start, end)) = blocks {
+        batch.must(libc::SYS_munmap, [start.into(), (end - start).into()]);
+    }
+    image.process.calls.restore(&mut batch);
+    let socket = making.shell.socket_number();
+    batch.must(libc::SYS_close, [socket.into()]);
+    first.calls.restore(&mut batch);
+    attributes::restore_after_credentials(&image.process.calls.attributes, &mut batch);
+    making.shell.run(&batch)?;
+    Ok(())
+}
+
+/// Takes the executor out and sets every thread's registers: nothing of ours is left in the process.
+fn finish(mut making: Making, image: &Final, threads: Option<NewThreads>) -> Result<Runnable> {
+    let pid = making.shell.pid;
+    making.shell.remove_executor(image.gadget)?;
+    let main = making.shell.let_go()?;
+    let mut runnable = Runnable { pid, threads: vec![main], live: false };
+    runnable.threads.extend(threads.into_iter().flat_map(|t| t.threads));
+    for (thread, image) in runnable.threads.iter_mut().zip(&image.threads) {
+        cpu::restore(&image.cpu, thread)?;
+    }
+    Ok(runnable)
+}
+
+impl Runnable {
+    /// The point of no return: the process runs. Returns its PID.
+    pub fn go_live(mut self, id: MigrationId) -> Result<i32> {
+        crate::state::write(id, crate::state::Stand::Committed, self.pid).doing(|| "write the state file".into())?;
+        self.live = true;
+        for thread in self.threads.drain(..) {
+            thread.detach()?;
+        }
+        crate::state::write(id, crate::state::Stand::Running, self.pid).doing(|| "write the state file".into())?;
+        Ok(self.pid)
+    }
+}
+
+impl Drop for Runnable {
+    fn drop(&mut self) {
+        if !self.live {
+            self.threads.drain(..).for_each(std::mem::forget);
+            migrate_linux::spawn::kill_and_reap(self.pid);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! An address space as data: mappings, the files and shared objects behind them, and the difference of two.
+
+use bincode::{Decode, Encode};
+
+/// Page size on x86_64.
+pub const PAGE: u64 = 4096;
+
+/// PROT_READ, PROT_WRITE, PROT_EXEC as in mmap(2).
+pub type Protection = u8;
+/// PROT_READ
+pub const READ: Protection = 1;
+/// PROT_WRITE
+pub const WRITE: Protection = 2;
+/// PROT_EXEC
+pub const EXEC: Protection = 4;
+
+/// One mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Vma {
+    /// First byte.
+    pub start: u64,
+    /// Behind the last byte.
+    pub end: u64,
+    /// What may be done with it.
+    pub protection: Protection,
+    /// MAP_SHARED.
+    pub shared: bool,
+    /// What is behind it.
+    pub backing: Backing,
+    /// Its VmFlags that mmap and madvise can set; bits of [`crate::proc::smaps`].
+    pub flags: u64,
+    /// Its PR_SET_VMA_ANON_NAME; empty: none.
+    pub name: Vec<u8>,
+}
+
+/// What is behind a mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Backing {
+    /// Private memory.
+    Anonymous,
+    /// A file, by its place in [`Layout::files`].
+    File {
+        /// Which.
+        file: u32,
+        /// Byte offset of the mapping's start in it.
+        offset: u64,
+    },
+    /// A shared anonymous object.
+    Object {
+        /// Which, see [`ShmObject`].
+        object: u32,
+        /// Byte offset of the mapping's start in it.
+        offset: u64,
+    },
+    /// `[vvar]`
+    Vvar,
+    /// `[vvar_vclock]`
+    VvarVclock,
+    /// `[vdso]`
+    Vdso,
+}
+
+/// A file that is mapped.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MappedFile {
+    /// Its path, as bytes.
+    pub path: Vec<u8>,
+    /// A shared mapping of it may be written.
+    pub writable: bool,
+}
+
+/// The object behind shared anonymous mappings.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ShmObject {
+    /// Its number in this migration; page batches name it. Never 0.
+    pub id: u32,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A whole address space, in ascending order.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Default)]
+pub struct Layout {
+    /// The mappings.
+    pub vmas: Vec<Vma>,
+    /// The files that they name.
+    pub files: Vec<MappedFile>,
+}
+
+/// How to make one layout into another.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Default)]
+pub struct LayoutChange {
+    /// Ranges to unmap first.
+    pub unmap: Vec<(u64, u64)>,
+    /// Mappings to make then.
+    pub map: Vec<Vma>,
+    /// Ranges that only change their protection or flags: as they are to be.
+    pub adjust: Vec<Vma>,
+    /// The new table of files, the old ones first.
+    pub files: Vec<MappedFile>,
+}
+
+impl LayoutChange {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.unmap.is_empty() && self.map.is_empty() && self.adjust.is_empty()
+    }
+}
+
+impl Vma {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Whether it has no bytes; never in a valid layout.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The part of it in a range, which must overlap it.
+    fn cut(&self, start: u64, end: u64) -> Vma {
+        let mut part = self.clone();
+        part.start = self.start.max(start);
+        part.end = self.end.min(end);
+        let moved = part.start - self.start;
+        match &mut part.backing {
+            Backing::File { offset, .. } | Backing::Object { offset, .. } => *offset += moved,
+            _ => {}
+        }
+        part
+    }
+
+    /// Whether memory of one can be memory of the other by mprotect and madvise alone.
+    fn same_memory(&self, other: &Vma) -> bool {
+        let stays = |v: &Vma| v.flags & !crate::memory::layout::ADJUSTABLE_FLAGS;
+        self.shared == other.shared && self.backing == other.backing && stays(self) == stays(other)
+    }
+}
+
+impl Layout {
+    /// Whether a peer's layout makes sense: ascending, page-aligned, below the top of user space, and no file or object
+    /// beyond its table.
+    pub fn is_valid(&self) -> bool {
+        ascending(self.vmas.iter().map(|v| (v.start, v.end)))
+            && self.vmas.iter().all(|v| match v.backing {
+                Backing::File { file, .. } => (file as usize) < self.files.len(),
+                _ => true,
+            })
+    }
+
+    /// What makes this layout into `new`. File numbers of both must mean the same table, `new` having the longer one.
+    ///
+    /// Neighbours that differ only in where they are cut are the same.
+    pub fn change_to(&self, new: &Layout) -> LayoutChange {
+        let mut change = LayoutChange { files: new.files.clone(), ..LayoutChange::default() };
+        let mut cuts: Vec<u64> = self.vmas.iter().chain(&new.vmas).flat_map(|v| [v.start, v.end]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let (mut old_at, mut new_at) = (self.vmas.iter().peekable(), new.vmas.iter().peekable());
+        for pair in cuts.windows(2) {
+            let &[start, end] = pair else { continue };
+            while old_at.peek().is_some_and(|v| v.end <= start) {
+                old_at.next();
+            }
+            while new_at.peek().is_some_and(|v| v.end <= start) {
+                new_at.next();
+            }
+            let old_part = old_at.peek().filter(|v| v.start <= start).map(|v| v.cut(start, end));
+            let new_part = new_at.peek().filter(|v| v.start <= start).map(|v| v.cut(start, end));
+            match (old_part, new_part) {
+                (None, None) => {}
+                (Some(old), Some(new)) if old == new => {}
+                (Some(old), Some(new)) if old.same_memory(&new) => push_joined(&mut change.adjust, new),
+                (old, new) => {
+                    if old.is_some() {
+                        match change.unmap.last_mut() {
+                            Some(last) if last.1 == start => last.1 = end,
+                            _ => change.unmap.push((start, end)),
+                        }
+                    }
+                    if let Some(new) = new {
+                        push_joined(&mut change.map, new);
+                    }
+                }
+            }
+        }
+        change
+    }
+}
+
+impl Layout {
+    /// Follows a change: afterwards this is the layout that it led to, perhaps cut in other places.
+    pub fn apply(&mut self, change: &LayoutChange) {
+        let mut gone: Vec<(u64, u64)> =
+            change.unmap.iter().copied().chain(change.adjust.iter().map(|v| (v.start, v.end))).collect();
+        gone.sort_unstable();
+        let mut vmas = Vec::with_capacity(self.vmas.len() + change.map.len());
+        for vma in self.vmas.drain(..) {
+            let mut at = vma.start;
+            let first = gone.partition_point(|g| g.1 <= vma.start);
+            for &(start, end) in gone[first..].iter().take_while(|g| g.0 < vma.end) {
+                if start > at {
+                    vmas.push(vma.cut(at, start));
+                }
+                at = end;
+            }
+            if at < vma.end {
+                vmas.push(vma.cut(at, vma.end));
+            }
+        }
+        vmas.extend(change.map.iter().chain(&change.adjust).cloned());
+        vmas.sort_by_key(|v| v.start);
+        self.vmas = vmas;
+        self.files.clone_from(&change.files);
+    }
+}
+
+/// Appends a mapping, or lengthens the last one when it goes on where that ends.
+fn push_joined(list: &mut Vec<Vma>, vma: Vma) {
+    if let Some(last) = list.last_mut()
+        && last.end == vma.start
+        && last.protection == vma.protection
+        && last.shared == vma.shared
+        && last.flags == vma.flags
+        && last.name == vma.name
+        && continues(last, &vma)
+    {
+        last.end = vma.end;
+        return;
+    }
+    list.push(vma);
+}
+
+fn continues(last: &Vma, next: &Vma) -> bool {
+    match (&last.backing, &next.backing) {
+        (Backing::Anonymous, Backing::Anonymous) => true,
+        (Backing::File { file: a, offset: x }, Backing::File { file: b, offset: y })
+        | (Backing::Object { object: a, offset: x }, Backing::Object { object: b, offset: y }) => {
+            a == b && x + last.len() == *y
+        }
+        _ => false,
+    }
+}
+
+fn ascending(ranges: impl Iterator<Item = (u64, u64)>) -> bool {
+    let mut at = 0;
+    for (start, end) in ranges {
+        if start < at || end <= start || start % PAGE != 0 || end % PAGE != 0 || end > TASK_SIZE {
+            return false;
+        }
+        at = end;
+    }
+    true
+}
+
+/// Behind the last user address with four-level page tables.
+pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+
+/// The lowest hole of `size` bytes at or above `lowest` that none of the ascending, non-overlapping ranges touches.
+pub fn find_hole(taken: impl Iterator<Item = (u64, u64)>, lowest: u64, size: u64) -> Option<u64> {
+    let mut at = lowest;
+    for (start, end) in taken {
+        if start >= at.checked_add(size)? {
+            break;
+        }
+        at = at.max(end);
+    }
+    (at.checked_add(size)? <= TASK_SIZE).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn anon(start: u64, end: u64, protection: Protection) -> Vma {
+        Vma {
+            start: start * PAGE,
+            end: end * PAGE,
+            protection,
+            shared: false,
+            backing: Backing::Anonymous,
+            flags: 0,
+            name: vec![],
+        }
+    }
+
+    fn layout(vmas: Vec<Vma>) -> Layout {
+        Layout { vmas, files: vec![] }
+    }
+
+    #[test]
+    fn finds_holes() {
+        let taken = [(0x1000, 0x3000), (0x5000, 0x6000)];
+        assert_eq!(find_hole(taken.into_iter(), 0x1000, 0x1000), Some(0x3000));
+        assert_eq!(find_hole(taken.into_iter(), 0x1000, 0x3000), Some(0x6000));
+        assert_eq!(find_hole([(0, TASK_SIZE)].into_iter(), 0, 1), None);
+    }
+
+    #[test]
+    fn growth_maps_only_what_is_new() {
+        let change = layout(vec![anon(1, 3, 3)]).change_to(&layout(vec![anon(1, 5, 3)]));
+        assert_eq!(change.map, vec![anon(3, 5, 3)]);
+        assert!(change.unmap.is_empty() && change.adjust.is_empty());
+    }
+
+    /// What a page is, as far as a layout says.
+    fn pages(layout: &Layout) -> std::collections::BTreeMap<u64, (Protection, u64, Option<u64>)> {
+        let mut map = std::collections::BTreeMap::new();
+        for v in &layout.vmas {
+            for page in (v.start..v.end).step_by(PAGE as usize) {
+                let offset = match v.backing {
+                    Backing::File { offset, .. } => Some(offset + page - v.start),
+                    _ => None,
+                };
+                map.insert(page, (v.protection, v.flags, offset));
+            }
+        }
+        map
+    }
+
+    prop_compose! {
+        fn any_layout()(parts in proptest::collection::vec((0u64..3, 1u64..4, 0u8..4, any::<bool>(), 0u64..2), 0..12)) -> Layout {
+            let mut at = 1;
+            let mut vmas = Vec::new();
+            for (gap, len, protection, file, offset) in parts {
+                let mut vma = anon(at + gap, at + gap + len, protection);
+                if file {
+                    vma.backing = Backing::File { file: 0, offset: offset * PAGE };
+                }
+                at = at + gap + len;
+                vmas.push(vma);
+            }
+            Layout { vmas, files: vec![MappedFile { path: b"/x".to_vec(), writable: false }] }
+        }
+    }
+
+    proptest! {
+        /// Applying the change page by page gives the new layout.
+        #[test]
+        fn a_change_leads_from_old_to_new(old in any_layout(), new in any_layout()) {
+            prop_assert!(old.is_valid() && new.is_valid());
+            let change = old.change_to(&new);
+            let mut now = pages(&old);
+            for (start, end) in &change.unmap {
+                for page in (*start..*end).step_by(PAGE as usize) {
+                    prop_assert!(now.remove(&page).is_some());
+                }
+            }
+            let made = pages(&Layout { vmas: change.map.clone(), files: vec![] });
+            for (page, what) in made {
+                prop_assert!(now.insert(page, what).is_none(), "mapped over something");
+            }
+            let adjusted = pages(&Layout { vmas: change.adjust.clone(), files: vec![] });
+            for (page, what) in adjusted {
+                prop_assert!(now.insert(page, what).is_some());
+            }
+            prop_assert_eq!(now, pages(&new));
+            let mut followed = old.clone();
+            followed.apply(&change);
+            prop_assert!(followed.is_valid());
+            prop_assert_eq!(pages(&followed), pages(&new));
+        }
+    }
+}

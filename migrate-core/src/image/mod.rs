@@ -1,0 +1,108 @@
+//! What travels: the process as data. Pages do not; they have a stream of their own ([`crate::memory`]).
+
+pub mod layout;
+
+use bincode::{Decode, Encode};
+
+use crate::identity::FileIdentity;
+use crate::plan::PidPolicy;
+use crate::resources::file::FileImage;
+use crate::resources::process::ProcessState;
+use crate::resources::thread::ThreadState;
+use layout::{Layout, LayoutChange, ShmObject};
+
+/// Identifies an open file description within one image. Descriptors that share one carry the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct ObjectId(pub u32);
+
+/// What the source wants to send: enough for the destination to say no before anything is touched.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Offer {
+    /// The program's name.
+    pub name: String,
+    /// Its PID, in its own PID namespace.
+    pub pid: i32,
+    /// Its process group there.
+    pub group: i32,
+    /// Its session there.
+    pub session: i32,
+    /// Its threads' IDs there, its own first.
+    pub tids: Vec<i32>,
+    /// Where the numbers may go.
+    pub pid_policy: PidPolicy,
+    /// Bytes of memory that it needs there.
+    pub memory: u64,
+    /// Every file that must be there, in the version that it is here.
+    pub files: Vec<FileIdentity>,
+    /// What its CPU can do.
+    pub cpu: CpuDescription,
+    /// A digest of its vDSO's code.
+    pub vdso: Option<[u8; 32]>,
+    /// The user and group IDs that it has.
+    pub uid: u32,
+}
+
+/// What a program may use on a CPU; see [`migrate_linux::cpu`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Default)]
+pub struct CpuDescription {
+    /// Feature words, in the order of `migrate_linux::cpu`.
+    pub words: Vec<u32>,
+    /// State components that the kernel saves (XCR0).
+    pub xcr0: u64,
+    /// Bytes of the XSAVE area.
+    pub xsave_size: u32,
+}
+
+/// What the destination builds while the process still runs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Skeleton {
+    /// The address space as it is now.
+    pub layout: Layout,
+    /// Objects behind shared anonymous mappings.
+    pub objects: Vec<ShmObject>,
+    /// Parallel page connections that will come.
+    pub streams: u8,
+    /// The highest descriptor number that it has.
+    pub highest_descriptor: i32,
+}
+
+/// Between two rounds: how the address space has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Default)]
+pub struct LayoutUpdate {
+    /// Mappings to take away and to make, in this order.
+    pub change: LayoutChange,
+    /// Objects that are new.
+    pub objects: Vec<ShmObject>,
+    /// Ranges whose pages the program has given back: they read as if never touched.
+    pub drops: Vec<(u64, u64)>,
+}
+
+/// A number in the descriptor table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Descriptor {
+    /// The number.
+    pub number: i32,
+    /// FD_CLOEXEC.
+    pub close_on_exec: bool,
+    /// What it refers to.
+    pub object: ObjectId,
+}
+
+/// Everything but pages, as it was when the process stood still.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Final {
+    /// What changed in the address space since the last update.
+    pub layout: LayoutUpdate,
+    /// Open file descriptions.
+    pub files: Vec<(ObjectId, FileImage)>,
+    /// The descriptor table, ascending.
+    pub descriptors: Vec<Descriptor>,
+    /// What belongs to the process.
+    pub process: ProcessState,
+    /// Its threads, the first one first.
+    pub threads: Vec<ThreadState>,
+    /// Address of a `syscall` instruction in its code.
+    pub gadget: u64,
+    /// Which page stream rounds must be in place, the last one's number.
+    pub last_round: u32,
+}

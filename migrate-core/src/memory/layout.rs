@@ -1,0 +1,197 @@
+//! Reads a process's address space and says what of it cannot move.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::error::{Doing, Result};
+use crate::image::layout::{Backing, EXEC, Layout, MappedFile, READ, ShmObject, Vma, WRITE};
+use crate::proc::maps::{Mapping, Name, read_maps};
+use crate::proc::smaps::{VmFlags, read_smaps};
+
+/// Flags that madvise(2), mlock2(2) and their like set again on a mapping that is there.
+pub const ADJUSTABLE_FLAGS: u64 = VmFlags::HUGE_PAGE
+    | VmFlags::NO_HUGE_PAGE
+    | VmFlags::DONT_FORK
+    | VmFlags::DONT_DUMP
+    | VmFlags::WIPE_ON_FORK
+    | VmFlags::MERGEABLE
+    | VmFlags::SEQUENTIAL
+    | VmFlags::RANDOM
+    | VmFlags::LOCKED
+    | VmFlags::LOCK_ON_FAULT;
+
+/// Flags that mmap(2) gives a mapping when it is made.
+const MADE_WITH: u64 = VmFlags::GROWS_DOWN | VmFlags::NO_RESERVE | VmFlags::ACCOUNTABLE;
+
+/// Flags of memory that cannot move, with what it is.
+const UNSUPPORTED: [(u64, &str); 9] = [
+    (VmFlags::PFN_MAP, "memory of a device"),
+    (VmFlags::IO, "memory of a device"),
+    (VmFlags::MIXED_MAP, "memory of a device"),
+    (VmFlags::HUGETLB, "huge pages of hugetlbfs"),
+    (VmFlags::UFFD_MISSING, "watched by a userfaultfd of the program"),
+    (VmFlags::UFFD_MINOR, "watched by a userfaultfd of the program"),
+    (VmFlags::SHADOW_STACK, "a shadow stack"),
+    (VmFlags::SEALED, "sealed by mseal"),
+    (VmFlags::DROPPABLE, "MAP_DROPPABLE"),
+];
+
+/// The address space of one process over the time of its migration: numbers of files and objects, once given, stay.
+#[derive(Debug, Default)]
+pub struct AddressSpace {
+    /// As it was read last.
+    pub layout: Layout,
+    /// Objects behind shared anonymous mappings; their numbers begin with 1.
+    pub objects: Vec<ShmObject>,
+    object_keys: HashMap<(u64, u64), u32>,
+    file_keys: HashMap<(Vec<u8>, bool), u32>,
+    /// Flags of each mapping as smaps told them, by its bounds. Reading smaps walks all page tables: too long for a freeze.
+    flags: HashMap<(u64, u64), u64>,
+    /// Every mapped file's path with the mapping that shows it.
+    pub mapped: Vec<(Vec<u8>, (u64, u64))>,
+}
+
+/// A mapping that cannot move, in words.
+pub type Obstacle = String;
+
+impl AddressSpace {
+    /// Reads it anew, with flags. Err: /proc could not be read. The second part names what cannot move.
+    pub fn read_all(&mut self, pid: i32) -> Result<Vec<Obstacle>> {
+        let mut obstacles = Vec::new();
+        self.flags.clear();
+        for entry in read_smaps(pid).doing(|| format!("read the mappings of {pid}"))? {
+            self.flags.insert((entry.start, entry.end), entry.flags.bits());
+        }
+        self.read_layout(pid, &mut obstacles)?;
+        Ok(obstacles)
+    }
+
+    /// Reads it anew, short enough for a freeze: mappings whose bounds are not known yet get the flags that mmap gives.
+    pub fn read_quickly(&mut self, pid: i32) -> Result<Vec<Obstacle>> {
+        let mut obstacles = Vec::new();
+        self.read_layout(pid, &mut obstacles)?;
+        Ok(obstacles)
+    }
+
+    fn read_layout(&mut self, pid: i32, obstacles: &mut Vec<Obstacle>) -> Result<()> {
+        let maps = read_maps(pid).doing(|| format!("read the mappings of {pid}"))?;
+        self.mapped.clear();
+        self.layout.vmas.clear();
+        for m in &maps {
+            if m.name == Name::Vsyscall {
+                continue;
+            }
+            let flags = self.flags_of(m);
+            // [vvar] is memory of the kernel's own, and its place is known.
+            let unsupported = UNSUPPORTED.iter().find(|(flag, _)| flags & flag != 0 && !is_kernels_own(&m.name));
+            if let Some((_, what)) = unsupported {
+                let range = format!("{:x}-{:x}", m.start, m.end);
+                obstacles.push(format!(
+                    "mapping {range}: {what} — this kind of memory cannot move; let the program unmap it"
+                ));
+                continue;
+            }
+            match self.backing(pid, m, flags) {
+                Ok(backing) => self.layout.vmas.push(Vma {
+                    start: m.start,
+                    end: m.end,
+                    protection: protection(m),
+                    shared: m.shared,
+                    backing,
+                    flags: flags & (ADJUSTABLE_FLAGS | MADE_WITH),
+                    name: match &m.name {
+                        Name::AnonNamed(name) => name.clone(),
+                        _ => Vec::new(),
+                    },
+                }),
+                Err(why) => obstacles.push(format!("mapping {:x}-{:x}: {why}", m.start, m.end)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What smaps said of it, or of the mapping that it was a part of, or what mmap sets.
+    fn flags_of(&self, m: &Mapping) -> u64 {
+        if let Some(flags) = self.flags.get(&(m.start, m.end)) {
+            return *flags;
+        }
+        let around = self.flags.iter().find(|((start, end), _)| *start < m.end && m.start < *end);
+        match around {
+            Some((_, flags)) => *flags,
+            None if m.write && !m.shared => VmFlags::ACCOUNTABLE | VmFlags::MAY_WRITE,
+            None => VmFlags::MAY_WRITE,
+        }
+    }
+
+    fn backing(&mut self, pid: i32, m: &Mapping, flags: u64) -> std::result::Result<Backing, String> {
+        let path = match &m.name {
+            Name::Anonymous | Name::Heap | Name::Stack | Name::AnonNamed(_) if m.inode == 0 && !m.shared => {
+                return Ok(Backing::Anonymous);
+            }
+            Name::Vdso => return Ok(Backing::Vdso),
+            Name::Vvar => return Ok(Backing::Vvar),
+            Name::VvarVclock => return Ok(Backing::VvarVclock),
+            Name::File(path) => path,
+            other => return Err(format!("{other:?} — this kind of memory cannot move yet; let the program unmap it")),
+        };
+        if m.shared && path.as_bytes() == b"/dev/zero (deleted)" {
+            return self.object(pid, m).map(|object| Backing::Object { object, offset: m.offset });
+        }
+        let shown = path.display();
+        if m.deleted {
+            return Err(format!(
+                "{shown} — a file without a name cannot move yet; restart the program with the present version of it"
+            ));
+        }
+        let named = fs::metadata(path).map_err(|e| format!("{shown}: {e}"))?;
+        let mapped = fs::metadata(map_file(pid, m)).map_err(|e| format!("{shown}: {e}"))?;
+        if (named.dev(), named.ino()) != (mapped.dev(), mapped.ino()) {
+            return Err(format!("{shown} is another file by now; restart the program with the present version of it"));
+        }
+        if !named.is_file() {
+            return Err(format!("{shown} — memory of a device cannot move; let the program unmap it"));
+        }
+        let writable = m.shared && flags & VmFlags::MAY_WRITE != 0;
+        self.mapped.push((path.as_bytes().to_vec(), (m.start, m.end)));
+        let files = &mut self.layout.files;
+        let file = *self.file_keys.entry((path.as_bytes().to_vec(), writable)).or_insert_with(|| {
+            files.push(MappedFile { path: path.as_bytes().to_vec(), writable });
+            files.len() as u32 - 1
+        });
+        Ok(Backing::File { file, offset: m.offset })
+    }
+
+    fn object(&mut self, pid: i32, m: &Mapping) -> std::result::Result<u32, String> {
+        let key = (u64::from(m.dev.0) << 32 | u64::from(m.dev.1), m.inode);
+        if let Some(id) = self.object_keys.get(&key) {
+            return Ok(*id);
+        }
+        let size = fs::metadata(map_file(pid, m)).map_err(|e| format!("shared anonymous memory: {e}"))?.len();
+        let id = self.objects.len() as u32 + 1;
+        self.objects.push(ShmObject { id, size });
+        self.object_keys.insert(key, id);
+        Ok(id)
+    }
+
+    /// A mapping of an object: the way to it.
+    pub fn mapping_of(&self, object: u32) -> Option<(u64, u64)> {
+        let found =
+            self.layout.vmas.iter().find(|v| matches!(v.backing, Backing::Object { object: o, .. } if o == object));
+        found.map(|v| (v.start, v.end))
+    }
+}
+
+fn map_file(pid: i32, m: &Mapping) -> std::path::PathBuf {
+    Path::new("/proc").join(pid.to_string()).join("map_files").join(format!("{:x}-{:x}", m.start, m.end))
+}
+
+fn is_kernels_own(name: &Name) -> bool {
+    matches!(name, Name::Vdso | Name::Vvar | Name::VvarVclock | Name::Vsyscall)
+}
+
+fn protection(m: &Mapping) -> u8 {
+    [(m.read, READ), (m.write, WRITE), (m.exec, EXEC)].into_iter().filter(|(is, _)| *is).map(|(_, bit)| bit).sum()
+}

@@ -1,0 +1,167 @@
+//! The destination's end of the page streams: pages go straight to their final place in the new process.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use migrate_linux::process_memory::ProcessMemory;
+use zerocopy::IntoBytes;
+
+use crate::error::{Doing, Error, Result};
+use crate::protocol::pages::{Answer, BATCH_BYTES, BatchBuffer, Header, KIND_BARRIER, REASON_LIMIT, Run};
+
+/// How long the last pages of a frozen process may take. The source gives up earlier when its connection breaks.
+const LAST_PAGES: Duration = Duration::from_secs(3600);
+
+/// Where pages are placed. Shared by the streams and by the thread that builds the process.
+#[derive(Debug)]
+pub struct Placement {
+    memory: ProcessMemory,
+    stand: Mutex<Stand>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Stand {
+    /// Which layout is in place; None: the process is given up.
+    layout: Option<u32>,
+    objects: HashMap<u32, Arc<File>>,
+    /// How many streams are through with a round.
+    barriers: HashMap<u32, u32>,
+    /// A page could not be placed, or a stream broke.
+    failed: bool,
+}
+
+impl Placement {
+    /// For a process whose first layout is in place.
+    pub fn new(memory: ProcessMemory) -> Placement {
+        let stand = Stand { layout: Some(0), ..Stand::default() };
+        Placement { memory, stand: Mutex::new(stand), changed: Condvar::new() }
+    }
+
+    fn stand(&self) -> MutexGuard<'_, Stand> {
+        self.stand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a shared object.
+    pub fn add_object(&self, id: u32, file: File) {
+        self.stand().objects.insert(id, Arc::new(file));
+    }
+
+    /// One layout further: pages that waited for it are placed.
+    pub fn layout_done(&self) {
+        let mut stand = self.stand();
+        stand.layout = stand.layout.map(|n| n + 1);
+        self.changed.notify_all();
+    }
+
+    /// A stream has placed everything of this round and those before it.
+    fn barrier(&self, round: u32) {
+        *self.stand().barriers.entry(round).or_default() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until every stream has placed everything of a round.
+    pub fn wait_for_round(&self, round: u32, streams: u32) -> Result<()> {
+        let done = |s: &Stand| s.barriers.get(&round).is_some_and(|n| *n >= streams);
+        let stand =
+            self.changed.wait_timeout_while(self.stand(), LAST_PAGES, |s| s.layout.is_some() && !s.failed && !done(s));
+        let (stand, _) = stand.unwrap_or_else(PoisonError::into_inner);
+        if done(&stand) { Ok(()) } else { Err(Error::Invalid("not all pages could be placed".into())) }
+    }
+
+    fn fail(&self) {
+        self.stand().failed = true;
+        self.changed.notify_all();
+    }
+
+    /// Nothing more will be placed.
+    pub fn give_up(&self) {
+        self.stand().layout = None;
+        self.changed.notify_all();
+    }
+
+    fn wait_for_layout(&self, wanted: u32) -> Result<()> {
+        let stand = self.changed.wait_while(self.stand(), |s| s.layout.is_some_and(|now| now < wanted));
+        match stand.unwrap_or_else(PoisonError::into_inner).layout {
+            Some(_) => Ok(()),
+            None => Err(Error::Invalid("the process was given up".into())),
+        }
+    }
+
+    fn place(&self, header: &Header, runs: &[Run], bytes: &[u8]) -> Result<()> {
+        self.wait_for_layout(header.layout.get())?;
+        let object = header.object.get();
+        if object == 0 {
+            let data: Vec<(u64, usize)> =
+                runs.iter().filter(|r| !r.is_zero()).map(|r| (r.start.get(), r.len() as usize)).collect();
+            self.memory.write_ranges(&data, bytes).doing(|| "place pages".into())?;
+            for_each_zero_piece(runs, |at, zeros| self.memory.write(at, zeros)).doing(|| "place pages of zeros".into())
+        } else {
+            let file = self.stand().objects.get(&object).cloned();
+            let file = file
+                .ok_or_else(|| Error::Invalid(format!("pages for shared object {object}, which nobody announced")))?;
+            let mut at = 0;
+            for run in runs.iter().filter(|r| !r.is_zero()) {
+                let end = at + run.len() as usize;
+                file.write_all_at(&bytes[at..end], run.start.get()).doing(|| "place shared memory".into())?;
+                at = end;
+            }
+            for_each_zero_piece(runs, |at, zeros| file.write_all_at(zeros, at)).doing(|| "place shared zeros".into())
+        }
+    }
+}
+
+fn for_each_zero_piece(runs: &[Run], mut write: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+    const PIECE: usize = 64 * 1024;
+    static ZEROS: [u8; PIECE] = [0; PIECE];
+    for run in runs.iter().filter(|r| r.is_zero()) {
+        let (mut at, end) = (run.start.get(), run.start.get() + run.len());
+        while at < end {
+            let n = (end - at).min(PIECE as u64);
+            write(at, &ZEROS[..n as usize])?;
+            at += n;
+        }
+    }
+    Ok(())
+}
+
+/// Serves one stream until it ends. A failure is answered at the next barrier, so that the source hears the reason.
+pub fn serve(stream: TcpStream, placement: &Placement) -> Result<()> {
+    let result = serve_batches(stream, placement);
+    if result.is_err() {
+        placement.fail();
+    }
+    result
+}
+
+fn serve_batches(mut stream: TcpStream, placement: &Placement) -> Result<()> {
+    let mut buffer = BatchBuffer::default();
+    buffer.bytes.reserve_exact(BATCH_BYTES);
+    let mut failure = None;
+    while let Some(header) = buffer.read(&mut stream).map_err(|e| Error::Invalid(e.to_string()))? {
+        if header.kind.get() == KIND_BARRIER {
+            if failure.is_none() {
+                placement.barrier(header.round.get());
+            }
+            answer(&mut stream, header.round.get(), failure.as_deref())?;
+        } else if failure.is_none() {
+            failure = placement.place(&header, &buffer.runs, &buffer.bytes).err().map(|e| e.to_string());
+            if failure.is_some() {
+                placement.fail();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn answer(stream: &mut TcpStream, round: u32, failure: Option<&str>) -> Result<()> {
+    let reason = failure.unwrap_or("").as_bytes();
+    let reason = &reason[..reason.len().min(REASON_LIMIT)];
+    let head = Answer { round: round.into(), reason: (reason.len() as u32).into() };
+    stream.write_all(&[head.as_bytes(), reason].concat()).doing(|| "answer a barrier".into())
+}

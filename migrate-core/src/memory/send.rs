@@ -1,0 +1,340 @@
+//! The source's end of the page streams: worker threads that read pages from the process and send them.
+//!
+//! The threads are there before the freeze and wait for rounds; a round is a list of chunks that they take turns with.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use migrate_linux::process_memory::ProcessMemory;
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::error::{Doing, Error, Result};
+use crate::image::layout::PAGE;
+use crate::protocol::pages::{
+    Answer, BATCH_BYTES, BATCH_RUNS, Header, KIND_BARRIER, KIND_PAGES, MAGIC, REASON_LIMIT, Run, checksum,
+};
+
+/// Pages that go in one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// 0: the process's own addresses; else a shared object.
+    pub object: u32,
+    /// Start and length in bytes, ascending.
+    pub runs: Vec<(u64, u64)>,
+    /// Pages of zeros must be sent as such; else they are left out, because the destination has zeros there.
+    pub zeros_matter: bool,
+}
+
+/// Cuts ranges into chunks.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    list: Vec<Chunk>,
+    open_bytes: u64,
+}
+
+impl Chunks {
+    /// Adds a range of pages.
+    pub fn add(&mut self, object: u32, zeros_matter: bool, start: u64, end: u64) {
+        let mut at = start;
+        while at < end {
+            let fits = self.list.last().is_some_and(|last| {
+                last.object == object
+                    && last.zeros_matter == zeros_matter
+                    && last.runs.len() < BATCH_RUNS / 2
+                    && self.open_bytes < BATCH_BYTES as u64
+            });
+            if !fits {
+                self.list.push(Chunk { object, runs: Vec::new(), zeros_matter });
+                self.open_bytes = 0;
+            }
+            let length = (end - at).min(BATCH_BYTES as u64 - self.open_bytes);
+            if let Some(last) = self.list.last_mut() {
+                last.runs.push((at, length));
+            }
+            self.open_bytes += length;
+            at += length;
+        }
+    }
+
+    /// The chunks.
+    pub fn finish(self) -> Vec<Chunk> {
+        self.list
+    }
+}
+
+/// What the streams have done so far; read while they work.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Bytes on the wire.
+    pub bytes: AtomicU64,
+    /// Pages with content.
+    pub pages: AtomicU64,
+    /// Pages of zeros, sent as a note or left out.
+    pub zero_pages: AtomicU64,
+}
+
+/// Where pages are read.
+#[derive(Debug)]
+pub struct PageSource {
+    /// The process.
+    pub memory: ProcessMemory,
+    /// Shared objects by their number, from 1.
+    pub objects: Mutex<Vec<Arc<std::fs::File>>>,
+}
+
+struct Round {
+    number: u32,
+    layout: u32,
+    chunks: Arc<Vec<Chunk>>,
+    next: Arc<AtomicUsize>,
+}
+
+struct Worker {
+    rounds: Sender<Round>,
+    thread: JoinHandle<()>,
+}
+
+/// The page streams of one migration.
+pub struct PageStreams {
+    workers: Vec<Worker>,
+    finished: Receiver<Result<()>>,
+    /// What they have done.
+    pub counters: Arc<Counters>,
+}
+
+impl PageStreams {
+    /// Starts a thread for each connection.
+    pub fn start(connections: Vec<TcpStream>, source: Arc<PageSource>) -> Result<PageStreams> {
+        let counters = Arc::new(Counters::default());
+        let (done, finished) = channel();
+        let mut workers = Vec::new();
+        for stream in connections {
+            let (rounds, receiver) = channel();
+            let (source, counters, done) = (source.clone(), counters.clone(), done.clone());
+            let thread = std::thread::Builder::new()
+                .name("pages".into())
+                .spawn(move || work(stream, &source, &counters, &receiver, &done))
+                .doing(|| "start a page stream".into())?;
+            workers.push(Worker { rounds, thread });
+        }
+        Ok(PageStreams { workers, finished, counters })
+    }
+
+    /// Begins a round. Its pages may be placed once the destination's layout is at `layout`.
+    pub fn begin_round(&self, number: u32, layout: u32, chunks: Vec<Chunk>) -> Result<()> {
+        let (chunks, next) = (Arc::new(chunks), Arc::new(AtomicUsize::new(0)));
+        for worker in &self.workers {
+            let round = Round { number, layout, chunks: chunks.clone(), next: next.clone() };
+            worker.rounds.send(round).map_err(|_| Error::Invalid("a page stream has ended".into()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every page of the round is in place at the destination.
+    pub fn finish_round(&self) -> Result<()> {
+        for _ in &self.workers {
+            self.finished.recv().unwrap_or_else(|_| Err(Error::Invalid("the page streams have ended".into())))?;
+        }
+        Ok(())
+    }
+
+    /// Closes the connections and waits for the threads.
+    pub fn close(self) {
+        drop(self.finished);
+        for worker in self.workers {
+            drop(worker.rounds);
+            // A panicked worker has reported nothing, and its round has failed already.
+            let _ = worker.thread.join();
+        }
+    }
+}
+
+fn work(
+    mut stream: TcpStream,
+    source: &PageSource,
+    counters: &Counters,
+    rounds: &Receiver<Round>,
+    done: &Sender<Result<()>>,
+) {
+    let mut buffer = vec![0u8; BATCH_BYTES];
+    while let Ok(round) = rounds.recv() {
+        let result = send_round(&mut stream, source, counters, &round, &mut buffer);
+        let failed = result.is_err();
+        if done.send(result).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn send_round(
+    stream: &mut TcpStream,
+    source: &PageSource,
+    counters: &Counters,
+    round: &Round,
+    buffer: &mut [u8],
+) -> Result<()> {
+    let mut runs = Vec::with_capacity(BATCH_RUNS);
+    while let Some(chunk) = round.chunks.get(round.next.fetch_add(1, Ordering::Relaxed)) {
+        let length: u64 = chunk.runs.iter().map(|(_, length)| length).sum();
+        let bytes = &mut buffer[..length as usize];
+        read_chunk(source, chunk, bytes)?;
+        runs.clear();
+        let (kept, zero_pages) = pack(chunk, bytes, &mut runs);
+        counters.zero_pages.fetch_add(zero_pages, Ordering::Relaxed);
+        counters.pages.fetch_add(kept as u64 / PAGE, Ordering::Relaxed);
+        // Cut where zeros broke up the runs into more than a batch may have.
+        let mut at = 0;
+        for part in runs.chunks(BATCH_RUNS) {
+            let data: u64 = part.iter().filter(|r| !r.is_zero()).map(Run::len).sum();
+            let end = at + data as usize;
+            let sent = send_batch(stream, KIND_PAGES, round, chunk.object, part, &bytes[at..end])?;
+            counters.bytes.fetch_add(sent, Ordering::Relaxed);
+            at = end;
+        }
+    }
+    send_batch(stream, KIND_BARRIER, round, 0, &[], &[])?;
+    wait_for_answer(stream, round.number)
+}
+
+fn read_chunk(source: &PageSource, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
+    if chunk.object == 0 {
+        let ranges: Vec<(u64, usize)> = chunk.runs.iter().map(|&(start, length)| (start, length as usize)).collect();
+        return source.memory.read_ranges(&ranges, bytes).doing(|| "read the process's pages".into());
+    }
+    let objects = source.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let object = objects.get(chunk.object as usize - 1).cloned();
+    drop(objects);
+    let object = object.ok_or_else(|| Error::Invalid(format!("shared object {} is not open", chunk.object)))?;
+    let mut at = 0;
+    for &(start, length) in &chunk.runs {
+        let to = &mut bytes[at..at + length as usize];
+        object.read_exact_at(to, start).doing(|| "read shared memory".into())?;
+        at += length as usize;
+    }
+    Ok(())
+}
+
+/// Finds the pages of zeros and closes up the others. Returns how many bytes are left, and how many pages were zero.
+fn pack(chunk: &Chunk, bytes: &mut [u8], runs: &mut Vec<Run>) -> (usize, u64) {
+    let page = PAGE as usize;
+    let (mut from, mut to, mut zero_pages) = (0, 0, 0);
+    for &(start, length) in &chunk.runs {
+        let mut address = start;
+        while address < start + length {
+            let is_zero = is_zero(&bytes[from..from + page]);
+            let mut end = address + PAGE;
+            let mut behind = from + page;
+            while end < start + length && self::is_zero(&bytes[behind..behind + page]) == is_zero {
+                end += PAGE;
+                behind += page;
+            }
+            if is_zero {
+                zero_pages += (end - address) / PAGE;
+                if chunk.zeros_matter {
+                    runs.push(Run::zero(address, end - address));
+                }
+            } else {
+                if from != to {
+                    bytes.copy_within(from..behind, to);
+                }
+                to += behind - from;
+                runs.push(Run::data(address, end - address));
+            }
+            (address, from) = (end, behind);
+        }
+    }
+    (to, zero_pages)
+}
+
+fn is_zero(page: &[u8]) -> bool {
+    // Most pages that are not zero show it in their first words.
+    page.chunks_exact(128)
+        .all(|chunk| chunk.chunks_exact(8).fold(0, |all, w| all | w.try_into().map_or(1, u64::from_ne_bytes)) == 0)
+}
+
+fn send_batch(
+    stream: &mut TcpStream,
+    kind: u32,
+    round: &Round,
+    object: u32,
+    runs: &[Run],
+    bytes: &[u8],
+) -> Result<u64> {
+    let header = Header {
+        magic: MAGIC.into(),
+        kind: kind.into(),
+        round: round.number.into(),
+        layout: round.layout.into(),
+        object: object.into(),
+        runs: (runs.len() as u32).into(),
+        bytes: (bytes.len() as u32).into(),
+        reserved: 0.into(),
+        checksum: checksum(runs, bytes).into(),
+    };
+    let total = size_of::<Header>() + size_of_val(runs) + bytes.len();
+    let mut parts = [IoSlice::new(header.as_bytes()), IoSlice::new(runs.as_bytes()), IoSlice::new(bytes)];
+    write_all_vectored(stream, &mut parts).doing(|| "send pages".into())?;
+    Ok(total as u64)
+}
+
+fn write_all_vectored(stream: &mut TcpStream, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match stream.write_vectored(parts) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut parts, n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn wait_for_answer(stream: &mut TcpStream, round: u32) -> Result<()> {
+    let mut answer = Answer::new_zeroed();
+    stream.read_exact(answer.as_mut_bytes()).doing(|| "wait for the pages to be in place".into())?;
+    let length = answer.reason.get() as usize;
+    if length > REASON_LIMIT || answer.round.get() != round {
+        return Err(Error::Invalid("the destination's answer on a page stream makes no sense".into()));
+    }
+    if length == 0 {
+        return Ok(());
+    }
+    let mut reason = vec![0; length];
+    stream.read_exact(&mut reason).doing(|| "wait for a reason".into())?;
+    Err(Error::Invalid(format!("the destination could not place pages: {}", String::from_utf8_lossy(&reason))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_packed_out() {
+        let mut bytes = [vec![1u8; 4096], vec![0; 8192], vec![2; 4096]].concat();
+        let mut chunk = Chunk { object: 0, runs: vec![(0x1000, 0x4000)], zeros_matter: true };
+        let mut runs = Vec::new();
+        assert_eq!(pack(&chunk, &mut bytes.clone(), &mut runs), (8192, 2));
+        assert_eq!(runs, vec![Run::data(0x1000, 4096), Run::zero(0x2000, 8192), Run::data(0x4000, 4096)]);
+        chunk.zeros_matter = false;
+        runs.clear();
+        pack(&chunk, &mut bytes, &mut runs);
+        assert_eq!(runs, vec![Run::data(0x1000, 4096), Run::data(0x4000, 4096)]);
+        assert_eq!((bytes[0], bytes[4096]), (1, 2));
+    }
+
+    #[test]
+    fn chunks_keep_their_limits() {
+        let mut chunks = Chunks::default();
+        chunks.add(0, false, 0, 5 << 19);
+        chunks.add(1, true, 0, 4096);
+        let list = chunks.finish();
+        let sizes: Vec<u64> = list.iter().map(|c| c.runs.iter().map(|r| r.1).sum()).collect();
+        assert_eq!(sizes, vec![1 << 20, 1 << 20, 1 << 19, 4096]);
+    }
+}

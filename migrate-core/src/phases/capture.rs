@@ -1,0 +1,225 @@
+//! Capture: what the frozen process is, read in batches, while the page streams send what memory is still to be sent.
+
+use migrate_linux::libc;
+use migrate_linux::remote::{Batch, Executor};
+
+use super::freeze::{Frozen, FrozenProcess, signal_due};
+use super::pre_copy::Pages;
+use super::record::Record;
+use super::subject::{Subject, open_files};
+use super::transfer::{Prepared, transfer};
+use super::undo::UndoList;
+use crate::error::{Capturing, Doing, Error, Result};
+use crate::image::{Descriptor, Final, LayoutUpdate, ObjectId};
+use crate::memory::select;
+use crate::memory::send::Chunks;
+use crate::phase::Phase;
+use crate::proc::auxv::read_auxv_bytes;
+use crate::proc::limits::read_limits;
+use crate::proc::stat::read_stat;
+use crate::resources::FrozenThread;
+use crate::resources::file::{self, FileImage};
+use crate::resources::process::limits::Limits;
+use crate::resources::process::memory_map::MemoryMap;
+use crate::resources::process::surroundings::Surroundings;
+use crate::resources::process::{ProcessCalls, ProcessState};
+use crate::resources::thread::cpu::{self, Cpu};
+use crate::resources::thread::{ThreadCalls, ThreadState};
+
+/// Everything is known, and the last pages are on their way.
+#[must_use]
+pub struct Captured<'r, 'o> {
+    pub(super) record: &'r mut Record<'o>,
+    pub(super) undo: UndoList,
+    pub(super) subject: Subject,
+    pub(super) image: Final,
+}
+
+impl<'r, 'o> Captured<'r, 'o> {
+    /// Sends it, and waits until the destination could run the process.
+    pub fn transfer(self) -> Result<Prepared<'r, 'o>> {
+        transfer(self)
+    }
+}
+
+/// Reads everything that is not memory.
+pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
+    let Frozen { record, mut undo, mut subject, mut pages } = frozen;
+    record.enter(Phase::Capture);
+    let layout = start_last_round(&undo, &mut subject, &mut pages)?;
+    let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
+    process.inject_executor(&subject.space.layout, &pages.source)?;
+    let (files, descriptors) = capture_files(&mut subject)?;
+    let (process_state, threads) = capture_tasks(process, &subject, &pages)?;
+    let image = Final {
+        layout,
+        files,
+        descriptors,
+        process: process_state,
+        threads,
+        gadget: process.gadget,
+        last_round: pages.next_round - 1,
+    };
+    Ok(Captured { record, undo, subject, image })
+}
+
+/// Sets the page streams to work on what is left, and says how the address space has changed.
+fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -> Result<LayoutUpdate> {
+    let change = pages.told.change_to(&subject.space.layout);
+    let objects = subject.space.objects[pages.told_objects..].to_vec();
+    pages.told = subject.space.layout.clone();
+    pages.told_objects = subject.space.objects.len();
+    pages.layout_version += 1;
+    pages.open_objects(subject)?;
+    let mut chunks = Chunks::default();
+    let mut regions = Vec::new();
+    for vma in subject.space.layout.vmas.iter().filter(|v| select::has_own_pages(v)) {
+        for range in select::own_pages(&pages.pagemap, vma, &mut regions)? {
+            chunks.add(0, select::zeros_matter(vma), range.start, range.end);
+        }
+    }
+    for object in &subject.space.objects {
+        for range in pages.data_of(object.id)? {
+            chunks.add(object.id, false, range.start, range.end);
+        }
+    }
+    let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
+    streams.begin_round(pages.next_round, pages.layout_version, chunks.finish())?;
+    pages.next_round += 1;
+    Ok(LayoutUpdate { change, objects, drops: Vec::new() })
+}
+
+type Files = (Vec<(ObjectId, FileImage)>, Vec<Descriptor>);
+
+/// Reads the open files anew: descriptors may have come and gone since preflight.
+fn capture_files(subject: &mut Subject) -> Result<Files> {
+    let (mut obstacles, mut losses) = (Vec::new(), Vec::new());
+    subject.files = open_files(subject.pid, &subject.pidfd, &mut obstacles, &mut losses)?;
+    if !obstacles.is_empty() {
+        return Err(Error::Refused(obstacles));
+    }
+    let mut files = Vec::new();
+    let mut descriptors = Vec::new();
+    for shared in &subject.files {
+        files.push((shared.object, file::capture(&shared.file)?));
+        for &number in &shared.numbers {
+            let info = crate::proc::fdinfo::read_fdinfo(subject.pid, number)
+                .doing(|| format!("look at descriptor {number}"))?;
+            let close_on_exec = info.flags & libc::O_CLOEXEC as u32 != 0;
+            descriptors.push(Descriptor { number, close_on_exec, object: shared.object });
+        }
+    }
+    descriptors.sort_by_key(|d| d.number);
+    Ok((files, descriptors))
+}
+
+fn capture_tasks(
+    process: &mut FrozenProcess,
+    subject: &Subject,
+    pages: &Pages,
+) -> Result<(ProcessState, Vec<ThreadState>)> {
+    let executor = process.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
+    let mut threads = Vec::with_capacity(process.threads.len());
+    let mut process_calls = None;
+    for thread in &mut process.threads {
+        finish_cut_sequence(thread, pages)?;
+        let cpu = capture_cpu(thread)?;
+        let (calls, of_process) = ask(executor, thread)?;
+        if let Some(of_process) = of_process {
+            process_calls = Some(of_process);
+        }
+        threads.push(ThreadState { tid: thread.tid, cpu, calls });
+    }
+    let (calls, brk) = process_calls.ok_or_else(|| Error::Invalid("a process without a first thread".into()))?;
+    let pid = subject.pid;
+    let limits = read_limits(pid).doing(|| format!("read the limits of {pid}"))?;
+    let state = ProcessState {
+        memory_map: memory_map(subject, brk).capturing("memory map")?,
+        surroundings: Surroundings {
+            working_directory: current_path(crate::proc::link::read_cwd(pid), "working directory")?,
+            root: current_path(crate::proc::link::read_root(pid), "root directory")?,
+            umask: crate::proc::status::read_status(pid).ok().and_then(|s| s.umask).unwrap_or(0o022),
+        },
+        limits: Limits(limits.map(|l| (l.soft, l.hard))),
+        calls,
+    };
+    Ok((state, threads))
+}
+
+fn current_path(link: std::io::Result<crate::proc::link::LinkTarget>, what: &'static str) -> Result<Vec<u8>> {
+    match link {
+        Ok(crate::proc::link::LinkTarget::Path { path, deleted: false }) => Ok(path.into_encoded_bytes()),
+        Ok(_) => Err(Error::Refused(vec![format!("its {what} has been deleted meanwhile")])),
+        Err(e) => Err(Error::io(format!("read its {what}"), e)),
+    }
+}
+
+type OfProcess = (ProcessCalls, u64);
+
+/// One batch in one thread: every kind's questions, and in the first thread the process's too.
+fn ask(executor: &Executor, thread: &mut FrozenThread) -> Result<(ThreadCalls, Option<OfProcess>)> {
+    let is_first = thread.tid == thread.pid;
+    let mut batch = Batch::new();
+    let asked = ThreadCalls::ask(&mut batch);
+    let of_process = is_first.then(|| {
+        let brk = batch.call(libc::SYS_brk, [0.into()]);
+        (ProcessCalls::ask(&mut batch), brk)
+    });
+    let results = executor.calls_in(&mut thread.stopped)?.run(&batch)?;
+    let calls = ThreadCalls::answer(&asked, &results, thread)?;
+    let of_process = match of_process {
+        Some((asked, brk)) => {
+            let brk = results.value(brk).map_err(|e| Error::io("read the program break".into(), e.into()))?;
+            Some((ProcessCalls::answer(&asked, &results, thread)?, brk))
+        }
+        None => None,
+    };
+    Ok((calls, of_process))
+}
+
+/// A thread that was stopped inside a restartable sequence goes on at its abort handler, here as there.
+fn finish_cut_sequence(thread: &mut FrozenThread, pages: &Pages) -> Result<()> {
+    let rseq = thread.stopped.rseq()?;
+    let Some(pointer) = cpu::critical_section_pointer(&rseq) else { return Ok(()) };
+    let memory = &pages.source.memory;
+    let section = memory.read_u64(pointer).doing(|| "read a thread's rseq area".into())?;
+    if section == 0 {
+        return Ok(());
+    }
+    let mut bytes = [0; 32];
+    memory.read(section, &mut bytes).doing(|| "read a restartable sequence".into())?;
+    let mut regs = thread.stopped.registers()?;
+    if let Some(abort) = cpu::abort_address(regs.rip, &bytes) {
+        regs.rip = abort;
+        thread.stopped.set_registers(&regs)?;
+    }
+    Ok(())
+}
+
+fn capture_cpu(thread: &FrozenThread) -> Result<Cpu> {
+    let stopped = &thread.stopped;
+    let regs = stopped.registers()?.resumable(true, signal_due(stopped)?);
+    Ok(Cpu { general: regs.to_words(), xstate: stopped.xstate()?, signal_mask: stopped.signal_mask()? })
+}
+
+fn memory_map(subject: &Subject, brk: u64) -> Result<MemoryMap> {
+    let pid = subject.pid;
+    let s = read_stat(pid).doing(|| format!("read process {pid}"))?;
+    Ok(MemoryMap {
+        addresses: [
+            s.start_code,
+            s.end_code,
+            s.start_data,
+            s.end_data,
+            s.start_brk,
+            brk,
+            s.start_stack,
+            s.arg_start,
+            s.arg_end,
+            s.env_start,
+            s.env_end,
+        ],
+        auxv: read_auxv_bytes(pid).doing(|| format!("read the auxiliary vector of {pid}"))?,
+        executable: subject.executable.clone(),
+    })
+}

@@ -1,0 +1,219 @@
+//! The freeze: every thread stands, and whatever runs inside the process from here on is a batch of ours.
+
+use migrate_linux::remote::{self, EXECUTOR_SIZE, Executor};
+use migrate_linux::tracee::{Seized, Stop, Stopped};
+
+use super::capture::{Captured, capture};
+use super::pre_copy::{Pages, Precopied, Tids};
+use super::record::Record;
+use super::subject::{Subject, innermost};
+use super::undo::UndoList;
+use crate::error::{Doing, Error, Result};
+use crate::image::layout::{Backing, EXEC, Layout, find_hole};
+use crate::memory::send::PageSource;
+use crate::phase::Phase;
+use crate::proc::listing::read_tids;
+use crate::proc::status::read_task_status;
+use crate::resources::FrozenThread;
+
+/// The process, every thread of it stopped.
+pub struct FrozenProcess {
+    /// The first one first.
+    pub threads: Vec<FrozenThread>,
+    /// In it, once it is there.
+    pub executor: Option<Executor>,
+    /// Address of a `syscall` instruction in its code.
+    pub gadget: u64,
+    /// A SIGSTOP is queued, so that it stands still even without this tracer.
+    pub pinned: bool,
+}
+
+/// The process stands still.
+#[must_use]
+pub struct Frozen<'r, 'o> {
+    pub(super) record: &'r mut Record<'o>,
+    pub(super) undo: UndoList,
+    pub(super) subject: Subject,
+    pub(super) pages: Pages,
+}
+
+impl<'r, 'o> Frozen<'r, 'o> {
+    /// Reads what the process is, and sends the pages that are still to be sent.
+    pub fn capture(self) -> Result<Captured<'r, 'o>> {
+        capture(self)
+    }
+}
+
+/// Stops every thread, and puts an executor into the process.
+pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
+    let Precopied { record, mut undo, mut subject, pages } = precopied;
+    let pid = subject.pid;
+    record.enter(Phase::Freeze);
+    record.stands_still();
+    undo.push("thaw", |held| match held.frozen.take() {
+        Some(frozen) => frozen.thaw(),
+        None => Ok(()),
+    });
+    let threads = stop_all(pid)?;
+    undo.held.frozen = Some(FrozenProcess { threads, executor: None, gadget: 0, pinned: false });
+    let obstacles = subject.space.read_quickly(pid)?;
+    if !obstacles.is_empty() {
+        return Err(Error::Refused(obstacles));
+    }
+    let frozen = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
+    frozen.gadget = find_gadget(&subject.space.layout, &pages.source)?;
+    Ok(Frozen { record, undo, subject, pages })
+}
+
+/// Seizes and stops until no thread is left that runs: a thread that is not stopped yet may make new ones.
+fn stop_all(pid: i32) -> Result<Vec<FrozenThread>> {
+    let mut known = Tids::new();
+    let mut threads = Vec::new();
+    loop {
+        let tids = read_tids(pid).doing(|| format!("list the threads of {pid}"))?;
+        let mut seized = Vec::new();
+        for tid in tids.into_iter().filter(|tid| known.insert(*tid)) {
+            match Seized::seize(tid, false) {
+                Ok(thread) => {
+                    thread.interrupt()?;
+                    seized.push(thread);
+                }
+                // It has ended between the listing and now.
+                Err(_) if !std::path::Path::new(&format!("/proc/{pid}/task/{tid}")).exists() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if seized.is_empty() {
+            break;
+        }
+        for thread in seized {
+            let tid = thread.tid();
+            let (stopped, stop) = match thread.wait_stopped() {
+                Ok(stopped) => stopped,
+                Err(migrate_linux::error::Error::Gone { .. }) if tid != pid => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if let Stop::Event { signal } = stop
+                && signal != nix::libc::SIGTRAP
+            {
+                return Err(Error::Refused(vec![format!(
+                    "{pid} was stopped by signal {signal} (job control); continue it first: kill -CONT {pid}"
+                )]));
+            }
+            let status = read_task_status(pid, tid).doing(|| format!("read thread {tid}"))?;
+            let (pid, tid) = (innermost(&status.ns_tgid, pid), innermost(&status.ns_pid, tid));
+            threads.push(FrozenThread { stopped, pid, tid, status });
+        }
+    }
+    threads.sort_by_key(|t: &FrozenThread| (t.tid != t.pid, t.tid));
+    match threads.first() {
+        Some(first) if first.tid == first.pid => Ok(threads),
+        _ => Err(Error::Refused(vec![format!("the first thread of {pid} has ended")])),
+    }
+}
+
+/// A `syscall` instruction: the vDSO has some, else any code of the program will.
+fn find_gadget(layout: &Layout, source: &PageSource) -> Result<u64> {
+    let vdso = layout.vmas.iter().filter(|v| v.backing == Backing::Vdso);
+    let code = layout.vmas.iter().filter(|v| v.protection & EXEC != 0 && v.backing != Backing::Vdso);
+    for vma in vdso.chain(code) {
+        let mut bytes = vec![0; vma.len().min(4 << 20) as usize];
+        if source.memory.read(vma.start, &mut bytes).is_ok()
+            && let Some(gadget) = remote::find_gadget(vma.start, &bytes)
+        {
+            return Ok(gadget);
+        }
+    }
+    Err(Error::Refused(vec!["no system call instruction was found in its code".into()]))
+}
+
+impl FrozenProcess {
+    /// Puts an executor into a hole of the address space.
+    pub fn inject_executor(&mut self, layout: &Layout, source: &PageSource) -> Result<()> {
+        let hole = find_hole(layout.vmas.iter().map(|v| (v.start, v.end)), LOWEST, EXECUTOR_SIZE)
+            .ok_or_else(|| Error::Refused(vec!["its address space is full".into()]))?;
+        let gadget = self.gadget;
+        let first = self.first()?;
+        let status = &first.status;
+        let signal = remote::quiet_signal(status.sig_caught, status.sig_pending | status.shared_pending);
+        let memory = source.memory.try_clone().doing(|| "open the process's memory".into())?;
+        let executor = Executor::inject(&mut first.stopped, memory, hole, gadget, signal)?;
+        self.executor = Some(executor);
+        Ok(())
+    }
+
+    /// Its first thread.
+    pub fn first(&mut self) -> Result<&mut FrozenThread> {
+        self.threads.first_mut().ok_or_else(|| Error::Invalid("a frozen process without threads".into()))
+    }
+
+    /// Queues a SIGSTOP, so that the process stands, and does not run, should its tracer die from now on. It is taken back by
+    /// [`FrozenProcess::thaw`]; the program never sees it.
+    pub fn pin(&mut self, pid: i32) -> Result<()> {
+        use nix::sys::signal::{Signal, kill};
+        kill(nix::unistd::Pid::from_raw(pid), Signal::SIGSTOP)
+            .map_err(Into::into)
+            .doing(|| format!("pin process {pid}"))?;
+        self.pinned = true;
+        Ok(())
+    }
+
+    /// Ends it: it runs over there.
+    pub fn kill(self, pid: i32) {
+        use nix::sys::signal::{Signal, kill};
+        // It cannot have run since it was frozen, so the number is still its own. Its parent reaps it.
+        let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+        // The first thread ends last.
+        for thread in self.threads.into_iter().rev() {
+            thread.stopped.wait_killed();
+        }
+    }
+
+    /// Takes everything of ours out of it and leaves it stopped by the SIGSTOP that is queued.
+    pub fn leave_standing(mut self) -> Result<()> {
+        self.pinned = false;
+        self.thaw()
+    }
+
+    /// Lets it run here, as if nothing had happened.
+    pub fn thaw(mut self) -> Result<()> {
+        let (executor, gadget) = (self.executor.take(), self.gadget);
+        let mut failure = Ok(());
+        if self.pinned {
+            let first = self.first()?;
+            failure = first.stopped.swallow_pending(nix::libc::SIGSTOP).map_err(Error::from);
+        }
+        for (i, thread) in self.threads.into_iter().enumerate() {
+            let mut stopped = thread.stopped;
+            let result = (|| {
+                if i == 0
+                    && let Some(executor) = &executor
+                {
+                    executor.remove(&mut stopped, gadget)?;
+                }
+                let regs = stopped.registers()?;
+                let due = signal_due(&stopped)?;
+                let resumed = regs.resumable(false, due);
+                if resumed != regs {
+                    stopped.set_registers(&resumed)?;
+                }
+                stopped.detach()
+            })();
+            failure = failure.and(result.map_err(Error::from));
+        }
+        failure
+    }
+}
+
+/// Whether a signal waits that the thread does not block: then an interrupted call is that signal's doing.
+pub fn signal_due(thread: &Stopped) -> migrate_linux::error::Result<bool> {
+    let mask = thread.signal_mask()?;
+    let waiting = thread.pending_signals(false)?.into_iter().chain(thread.pending_signals(true)?);
+    Ok(waiting.into_iter().any(|info| {
+        let signal = u32::from_le_bytes([info[0], info[1], info[2], info[3]]);
+        (1..=64).contains(&signal) && mask & (1 << (signal - 1)) == 0
+    }))
+}
+
+/// Below it nothing may be mapped (vm.mmap_min_addr is at most this).
+pub const LOWEST: u64 = 0x10000;

@@ -1,0 +1,14 @@
+//! The source's phases, each a state of its own. [`source`] tells the story.
+
+mod capture;
+mod commit;
+mod freeze;
+pub use freeze::LOWEST;
+mod peer;
+mod pre_copy;
+mod preflight;
+mod record;
+pub mod source;
+mod subject;
+mod transfer;
+mod undo;

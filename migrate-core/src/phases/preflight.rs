@@ -1,0 +1,127 @@
+//! Preflight: both sides are asked whether the move can work. Nothing has been changed afterwards, neither here nor there.
+
+use std::path::Path;
+
+use super::peer::Peer;
+use super::pre_copy::Ready;
+use super::record::Record;
+use super::subject::{Subject, innermost};
+use super::undo::UndoList;
+use crate::error::{Doing, Error, Result};
+use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
+use crate::image::layout::Backing;
+use crate::image::{CpuDescription, Offer};
+use crate::phase::Phase;
+use crate::plan::Plan;
+use crate::proc::listing::read_tids;
+use crate::proc::status::read_task_status;
+use crate::protocol::message::{ToDestination, ToSource};
+use crate::resources::file;
+
+/// Examines the process, offers it to the destination, and has it accepted.
+pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready<'r, 'o>> {
+    record.enter(Phase::Preflight);
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::Refused(vec!["moving a process needs root: run this with sudo".into()]));
+    }
+    let mut subject = Subject::examine(plan.pid)?;
+    record.name = subject.name();
+    for loss in &subject.losses {
+        record.warn(loss.clone());
+    }
+    let mut cache = DigestCache::new();
+    subject.needed = needed_files(&subject, &mut cache)?;
+    let (offer, warning) = offer(&plan, &subject)?;
+    if let Some(warning) = warning {
+        record.warn(warning);
+    }
+    let mut peer = Peer::connect(&plan.host, plan.pid)?;
+    peer.send(&ToDestination::Offer(offer))?;
+    let mut answer = peer.receive()?;
+    if let ToSource::ContentNeeded(indices) = &answer {
+        let mut content = Vec::new();
+        for index in indices {
+            let file = subject
+                .needed
+                .get(*index as usize)
+                .ok_or_else(|| Error::Invalid("the destination asks for a file that was not offered".into()))?;
+            content.push(identity(&file.path, Depth::Content, &mut cache)?);
+        }
+        peer.send(&ToDestination::Content(content))?;
+        answer = peer.receive()?;
+    }
+    let accepted = match answer {
+        ToSource::Accepted(accepted) => accepted,
+        other => return Err(peer.unexpected(&other)),
+    };
+    accepted.warnings.into_iter().for_each(|w| record.warn(w));
+    let mut undo = UndoList::default();
+    undo.held.peer = Some(peer);
+    Ok(Ready { plan, record, undo, subject })
+}
+
+fn identity(path: &[u8], depth: Depth, cache: &mut DigestCache) -> Result<FileIdentity> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    read_identity(path, depth, cache).doing(|| format!("look at {}", path.display()))
+}
+
+/// Every file that must be at the destination: executable, mapped files, open files, directories.
+fn needed_files(subject: &Subject, cache: &mut DigestCache) -> Result<Vec<FileIdentity>> {
+    let mut paths: Vec<&[u8]> = vec![&subject.executable, &subject.working_directory, &subject.root];
+    paths.extend(subject.space.layout.files.iter().map(|f| f.path.as_slice()));
+    paths.extend(subject.files.iter().filter_map(|f| file::needs(&f.file.view)).map(|p| p.as_encoded_bytes()));
+    paths.sort_unstable();
+    paths.dedup();
+    paths.into_iter().map(|path| identity(path, Depth::Stat, cache)).collect()
+}
+
+fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
+    let pid = subject.pid_inside();
+    let mut tids = vec![pid];
+    for tid in read_tids(plan.pid).doing(|| format!("read the threads of {}", plan.pid))? {
+        if tid != plan.pid {
+            let status = read_task_status(plan.pid, tid).doing(|| format!("read thread {tid}"))?;
+            tids.push(innermost(&status.ns_pid, tid));
+        }
+    }
+    let (mut group, mut session) = (innermost(&subject.status.ns_pgid, 0), innermost(&subject.status.ns_sid, 0));
+    let mut warning = None;
+    if session == 0 || group == 0 {
+        // The numbers do not exist in its own PID namespace.
+        (group, session) = (pid, pid);
+        warning = Some("its session began outside its PID namespace; it gets a session of its own".to_string());
+    }
+    let offer = Offer {
+        name: subject.name(),
+        pid,
+        group,
+        session,
+        tids,
+        pid_policy: plan.options.pid,
+        memory: (subject.status.vm_rss.unwrap_or(0) + subject.status.vm_swap.unwrap_or(0)) * 1024,
+        files: subject.needed.clone(),
+        cpu: cpu(),
+        vdso: vdso_digest(subject)?,
+        uid: subject.status.uid[1],
+    };
+    Ok((offer, warning))
+}
+
+/// What this host's CPU can do: its programs may have looked.
+pub fn cpu() -> CpuDescription {
+    let here = migrate_linux::cpu::CpuFeatures::of_this_cpu();
+    CpuDescription { words: here.words, xcr0: here.xcr0, xsave_size: here.xsave_size }
+}
+
+/// A digest of what the kernel maps into every process: programs keep addresses in it.
+fn vdso_digest(subject: &Subject) -> Result<Option<[u8; 32]>> {
+    let vmas = &subject.space.layout.vmas;
+    let Some(vdso) = vmas.iter().find(|v| v.backing == Backing::Vdso) else { return Ok(None) };
+    let memory = migrate_linux::process_memory::ProcessMemory::open(subject.pid)
+        .doing(|| format!("open the memory of {}", subject.pid))?;
+    let mut code = vec![0; vdso.len() as usize];
+    memory.read(vdso.start, &mut code).doing(|| "read the vDSO".into())?;
+    let around = |backing| vmas.iter().filter(|v| v.backing == backing).map(|v| v.len()).sum::<u64>();
+    Ok(Some(crate::destination::vdso_digest(&code, around(Backing::Vvar), around(Backing::VvarVclock))))
+}

@@ -1,0 +1,129 @@
+//! What a migration has done so far: becomes its report.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::memory::send::Counters;
+use crate::phase::{Event, Observer, Outcome, PageCounts, Phase, Report, Round, Timing};
+use crate::plan::Plan;
+
+/// A report in the making.
+pub struct Record<'o> {
+    observer: &'o mut dyn Observer,
+    pid: i32,
+    host: String,
+    began: Instant,
+    phase: Option<(Phase, Instant)>,
+    timings: Vec<Timing>,
+    frozen_since: Option<Instant>,
+    downtime: Option<Duration>,
+    /// The program's name.
+    pub name: String,
+    /// The PID at the destination.
+    pub pid_there: Option<i32>,
+    /// All bytes sent.
+    pub bytes_sent: u64,
+    /// Pages.
+    pub pages: PageCounts,
+    /// Rounds.
+    pub rounds: Vec<Round>,
+    /// How changed pages were found.
+    pub tracker: &'static str,
+    warnings: Vec<String>,
+}
+
+impl<'o> Record<'o> {
+    /// Begins now.
+    pub fn new(plan: &Plan, observer: &'o mut dyn Observer) -> Record<'o> {
+        Record {
+            observer,
+            pid: plan.pid,
+            host: plan.host.clone(),
+            began: Instant::now(),
+            phase: None,
+            timings: Vec::new(),
+            frozen_since: None,
+            downtime: None,
+            name: String::new(),
+            pid_there: None,
+            bytes_sent: 0,
+            pages: PageCounts::default(),
+            rounds: Vec::new(),
+            tracker: "none",
+            warnings: Vec::new(),
+        }
+    }
+
+    /// A phase begins.
+    pub fn enter(&mut self, phase: Phase) {
+        self.close_phase();
+        self.observer.event(Event::Phase(phase.clone()));
+        self.phase = Some((phase, Instant::now()));
+    }
+
+    fn close_phase(&mut self) {
+        if let Some((phase, since)) = self.phase.take() {
+            let frozen = matches!(phase, Phase::Freeze | Phase::Capture | Phase::Transfer | Phase::Commit);
+            self.timing(phase.name(), since.elapsed(), frozen);
+        }
+    }
+
+    /// A step took this long.
+    pub fn timing(&mut self, name: impl Into<String>, took: Duration, frozen: bool) {
+        self.timings.push(Timing { name: name.into(), us: took.as_micros() as u64, frozen });
+    }
+
+    /// The first thread is about to be stopped.
+    pub fn stands_still(&mut self) {
+        self.frozen_since = Some(Instant::now());
+    }
+
+    /// It runs again, here or there.
+    pub fn runs_again(&mut self) {
+        if let Some(since) = self.frozen_since.take() {
+            self.downtime = Some(since.elapsed());
+        }
+    }
+
+    /// Takes over what the page streams counted.
+    pub fn count(&mut self, counters: &Counters, control_bytes: u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.pages.sent = counters.pages.load(Relaxed);
+        self.pages.zero = counters.zero_pages.load(Relaxed);
+        self.bytes_sent = counters.bytes.load(Relaxed) + control_bytes;
+    }
+
+    /// Bytes of pages went out.
+    pub fn progress(&mut self, sent: u64, expected: u64) {
+        self.observer.event(Event::Progress { sent, expected });
+    }
+
+    /// The operator should know.
+    pub fn warn(&mut self, warning: String) {
+        self.observer.event(Event::Warning(warning.clone()));
+        self.warnings.push(warning);
+    }
+
+    /// It is over.
+    pub fn finish(mut self, result: Result<Outcome>) -> Report {
+        self.close_phase();
+        self.runs_again();
+        let outcome = result.unwrap_or_else(|error| Outcome::StayedHere { why: error.to_string() });
+        self.observer.event(Event::Phase(Phase::Done(outcome.clone())));
+        Report {
+            outcome,
+            pid: self.pid,
+            pid_there: self.pid_there,
+            name: self.name,
+            host: self.host,
+            downtime_us: self.downtime.map(|d| d.as_micros() as u64),
+            total_us: self.began.elapsed().as_micros() as u64,
+            bytes_sent: self.bytes_sent,
+            pages: self.pages,
+            rounds: self.rounds,
+            phases: self.timings,
+            tracker: self.tracker.into(),
+            warnings: self.warnings,
+        }
+    }
+}

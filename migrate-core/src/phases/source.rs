@@ -1,0 +1,29 @@
+//! The story of one migration, as the source tells it.
+//!
+//! Each state is a type of its own that the next step takes by value: a step out of order does not compile, and only
+//! [`Prepared`](super::transfer::Prepared) can commit. Whatever a step has changed it adds to the one
+//! [`UndoList`](super::undo::UndoList), which runs, newest first, when any step fails: afterwards the process runs here as if
+//! nothing had happened.
+
+use super::preflight::preflight;
+use super::record::Record;
+use crate::error::Result;
+use crate::phase::{Observer, Outcome, Report};
+use crate::plan::Plan;
+
+/// Moves one process. Must be called from an OS thread that does nothing else meanwhile: it owns the tracees.
+fn migrate(plan: Plan, record: &mut Record<'_>) -> Result<Outcome> {
+    let ready = preflight(plan, record)?; // nothing has been changed yet
+    let precopied = ready.pre_copy()?; // undo: stop dirty tracking, destination discards
+    let frozen = precopied.freeze()?; // undo: thaw
+    let captured = frozen.capture()?; // undo: release what capturing held
+    let prepared = captured.transfer()?; // undo: tell the peer to discard
+    Ok(prepared.commit()) // the point of no return
+}
+
+/// Moves one process and reports. Never fails: a failure is an outcome.
+pub fn run(plan: Plan, observer: &mut dyn Observer) -> Report {
+    let mut record = Record::new(&plan, observer);
+    let outcome = migrate(plan, &mut record);
+    record.finish(outcome)
+}

@@ -1,0 +1,304 @@
+//! The process that is to move, as /proc shows it while it runs: what it is, and everything about it that cannot move.
+//! Touches nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use migrate_linux::kcmp;
+use migrate_linux::pidfd::PidFd;
+
+use crate::error::{Doing, Error, Result};
+use crate::identity::FileIdentity;
+use crate::image::ObjectId;
+use crate::memory::layout::AddressSpace;
+use crate::proc::fdinfo::read_fdinfo;
+use crate::proc::is_gone;
+use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_fd_link, read_root};
+use crate::proc::listing::{read_children, read_fds, read_pids, read_tids};
+use crate::proc::stat::{Stat, read_stat};
+use crate::proc::status::{Status, read_status};
+use crate::proc::timers::read_timers;
+use crate::resources::Verdict;
+use crate::resources::file::{self, FileView, HeldFile};
+
+/// An open file description and the descriptors that refer to it.
+#[derive(Debug)]
+pub struct SharedFile {
+    /// Its number in the image.
+    pub object: ObjectId,
+    /// It.
+    pub file: HeldFile,
+    /// The descriptors.
+    pub numbers: Vec<i32>,
+}
+
+/// The process to be moved.
+#[derive(Debug)]
+pub struct Subject {
+    /// Its PID as this agent sees it.
+    pub pid: i32,
+    /// `/proc/PID/status`.
+    pub status: Status,
+    /// Its mappings.
+    pub space: AddressSpace,
+    /// Its executable.
+    pub executable: Vec<u8>,
+    /// Its working directory.
+    pub working_directory: Vec<u8>,
+    /// Its root.
+    pub root: Vec<u8>,
+    /// Its open files.
+    pub files: Vec<SharedFile>,
+    /// The files that must be at the destination.
+    pub needed: Vec<FileIdentity>,
+    /// To reach its descriptors.
+    pub pidfd: PidFd,
+    /// What it loses by moving.
+    pub losses: Vec<String>,
+}
+
+impl Subject {
+    /// Its name for messages.
+    pub fn name(&self) -> String {
+        String::from_utf8_lossy(&self.status.name).into_owned()
+    }
+
+    /// Its PID in its own PID namespace.
+    pub fn pid_inside(&self) -> i32 {
+        innermost(&self.status.ns_pid, self.pid)
+    }
+
+    /// Reads everything about it. Err names all that cannot move.
+    pub fn examine(pid: i32) -> Result<Subject> {
+        let gone = |e: std::io::Error| match is_gone(&e) {
+            true => Error::Refused(vec![format!("there is no process {pid} on this host")]),
+            false => Error::io(format!("read process {pid}"), e),
+        };
+        let status = read_status(pid).map_err(gone)?;
+        let stat = read_stat(pid).map_err(gone)?;
+        refuse(what_it_is(pid, &status, &stat))?;
+        let pidfd = PidFd::open(pid).map_err(|e| match e.raw_os_error() {
+            Some(nix::libc::EINVAL | nix::libc::ENOENT) => {
+                Error::Refused(vec![format!("{pid} is a thread; give the PID of its process, {}", status.tgid)])
+            }
+            _ => gone(e),
+        })?;
+        let mut obstacles = relations(pid, &status)?;
+        let mut losses = Vec::new();
+        if stat.tty_nr != 0 {
+            losses.push("it leaves its controlling terminal behind".into());
+        }
+        let mut space = AddressSpace::default();
+        obstacles.extend(space.read_all(pid)?);
+        let links =
+            [("executable", read_exe(pid)), ("working directory", read_cwd(pid)), ("root directory", read_root(pid))];
+        let mut paths = Vec::new();
+        for (what, link) in links {
+            match link {
+                Ok(LinkTarget::Path { path, deleted: false }) => paths.push(path.into_encoded_bytes()),
+                Ok(_) => obstacles.push(format!("its {what} has been deleted; restart it with one that is there")),
+                Err(e) => return Err(Error::io(format!("read the {what} of {pid}"), e)),
+            }
+        }
+        let mut files = Vec::new();
+        if obstacles.is_empty() {
+            files = open_files(pid, &pidfd, &mut obstacles, &mut losses)?;
+        }
+        refuse(obstacles)?;
+        let mut paths = paths.into_iter();
+        let mut path = || paths.next().unwrap_or_default();
+        Ok(Subject {
+            pid,
+            status,
+            space,
+            executable: path(),
+            working_directory: path(),
+            root: path(),
+            files,
+            needed: Vec::new(),
+            pidfd,
+            losses,
+        })
+    }
+}
+
+/// The number in the innermost PID namespace.
+pub fn innermost(numbers: &[i32], otherwise: i32) -> i32 {
+    numbers.last().copied().unwrap_or(otherwise)
+}
+
+fn refuse(obstacles: Vec<String>) -> Result<()> {
+    if obstacles.is_empty() { Ok(()) } else { Err(Error::Refused(obstacles)) }
+}
+
+/// Reasons in the process itself.
+fn what_it_is(pid: i32, status: &Status, stat: &Stat) -> Vec<String> {
+    let name = String::from_utf8_lossy(&status.name);
+    let mut reasons = Vec::new();
+    if stat.is_kernel_thread() || status.kthread == Some(true) {
+        reasons.push(format!("{pid} ({name}) is a kernel thread: it is a part of this host's kernel and cannot move"));
+        return reasons;
+    }
+    if status.tgid != pid {
+        reasons.push(format!("{pid} is a thread; give the PID of its process, {}", status.tgid));
+    }
+    if pid == std::process::id() as i32 {
+        reasons.push(format!("{pid} is this program itself"));
+    }
+    match status.state {
+        b'Z' | b'X' => reasons.push(format!("{pid} ({name}) has ended")),
+        b'T' => reasons
+            .push(format!("{pid} ({name}) is stopped (SIGSTOP or job control); continue it first: kill -CONT {pid}")),
+        _ => {}
+    }
+    if status.tracer_pid != 0 {
+        let tracer = status.tracer_pid;
+        let who = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
+        reasons.push(format!("{pid} ({name}) is traced by {tracer} ({}); end that first", who.trim_end()));
+    }
+    if status.core_dumping == Some(true) {
+        reasons.push(format!("{pid} ({name}) is dumping core"));
+    }
+    if status.seccomp.unwrap_or(0) != 0 {
+        reasons.push(format!("{pid} ({name}) runs under seccomp; that cannot move yet"));
+    }
+    reasons
+}
+
+/// Reasons in what ties it to others.
+fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
+    let mut reasons = Vec::new();
+    let children = read_children(pid).doing(|| format!("read the children of {pid}"))?;
+    if let Some(first) = children.first() {
+        let name = fs::read_to_string(format!("/proc/{first}/comm")).unwrap_or_default();
+        reasons.push(format!(
+            "it has {} child process{} ({first} {}{}); families cannot move yet: wait until they have ended",
+            children.len(),
+            if children.len() == 1 { "" } else { "es" },
+            name.trim_end(),
+            if children.len() == 1 { "" } else { ", …" }
+        ));
+    }
+    for (kind, name) in [
+        ("mnt", "mount"),
+        ("net", "network"),
+        ("ipc", "IPC"),
+        ("uts", "UTS"),
+        ("user", "user"),
+        ("cgroup", "cgroup"),
+        ("time", "time"),
+    ] {
+        let its = fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+        let ours = fs::read_link(format!("/proc/self/ns/{kind}"));
+        if let (Ok(its), Ok(ours)) = (its, ours)
+            && its != ours
+        {
+            reasons.push(format!("it lives in another {name} namespace than the agent; containers cannot move yet"));
+        }
+    }
+    if let Ok(timers) = read_timers(pid)
+        && !timers.is_empty()
+    {
+        reasons.push(format!("it has {} POSIX timer(s) (timer_create); they cannot move yet", timers.len()));
+    }
+    let tids = read_tids(pid).doing(|| format!("read the threads of {pid}"))?;
+    if tids.first().is_some() && !tids.contains(&pid) || leader_has_ended(pid, status) {
+        reasons.push("its first thread has ended while others go on; that cannot move yet".into());
+    }
+    Ok(reasons)
+}
+
+fn leader_has_ended(pid: i32, status: &Status) -> bool {
+    status.threads > 1 && crate::proc::stat::read_task_stat(pid, pid).is_ok_and(|s| s.state == b'Z')
+}
+
+/// Takes a duplicate of every open file description and says which cannot move.
+pub fn open_files(
+    pid: i32,
+    pidfd: &PidFd,
+    obstacles: &mut Vec<String>,
+    losses: &mut Vec<String>,
+) -> Result<Vec<SharedFile>> {
+    let mut files: Vec<SharedFile> = Vec::new();
+    // Descriptors of one description are on one inode; only those need comparing.
+    let mut by_inode: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
+    let mut pipes = BTreeSet::new();
+    for number in read_fds(pid).doing(|| format!("list the descriptors of {pid}"))? {
+        let held = match hold(pid, pidfd, number) {
+            Ok(held) => held,
+            Err(e) if is_gone(&e) || e.raw_os_error() == Some(nix::libc::EBADF) => continue,
+            Err(e) => return Err(Error::io(format!("look at descriptor {number} of {pid}"), e)),
+        };
+        let key = (held.view.stat.st_dev, held.view.stat.st_ino);
+        let candidates = by_inode.entry(key).or_default();
+        let mut known = None;
+        for &i in candidates.iter() {
+            let Some(other) = files[i].numbers.first() else { continue };
+            if kcmp::same_file(pid, *other, pid, number).doing(|| "compare descriptors (kcmp)".into())? {
+                known = Some(i);
+                break;
+            }
+        }
+        if let Some(i) = known {
+            files[i].numbers.push(number);
+            continue;
+        }
+        match file::preflight(&held.view) {
+            Verdict::Supported => {}
+            Verdict::With(loss) => losses.push(loss),
+            Verdict::Unsupported(why) => {
+                obstacles.push(why);
+                continue;
+            }
+        }
+        if held.view.info.extra("lock").is_some() {
+            obstacles
+                .push(format!("fd {number}: holds a file lock; locks cannot move yet: let the program release it"));
+        }
+        if let LinkTarget::Pipe(inode) = held.view.link {
+            pipes.insert(inode);
+        }
+        candidates.push(files.len());
+        let object = ObjectId(files.len() as u32);
+        files.push(SharedFile { object, file: held, numbers: vec![number] });
+    }
+    if !pipes.is_empty() {
+        obstacles.extend(pipes_held_by_others(pid, &pipes)?);
+    }
+    Ok(files)
+}
+
+fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<HeldFile> {
+    let duplicate: OwnedFd = pidfd.get_fd(number)?;
+    let stat = nix::sys::stat::fstat(&duplicate)?;
+    let view = FileView { number, link: read_fd_link(pid, number)?, info: read_fdinfo(pid, number)?, stat };
+    Ok(HeldFile { view, duplicate })
+}
+
+/// A pipe that another process has open too would be cut in two.
+fn pipes_held_by_others(pid: i32, pipes: &BTreeSet<u64>) -> Result<Vec<String>> {
+    let mut reasons = Vec::new();
+    let own = std::process::id() as i32;
+    for other in read_pids().doing(|| "list the processes".into())? {
+        if other == pid || other == own {
+            continue;
+        }
+        // Processes come and go while this looks; one that is gone holds nothing.
+        let Ok(entries) = fs::read_dir(format!("/proc/{other}/fd")) else { continue };
+        for entry in entries.flatten() {
+            let Ok(link) = fs::read_link(entry.path()) else { continue };
+            if let LinkTarget::Pipe(inode) = crate::proc::link::parse_link(link.as_os_str().as_encoded_bytes())
+                && pipes.contains(&inode)
+            {
+                let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
+                reasons.push(format!(
+                    "a pipe of it (pipe:[{inode}]) is held by process {other} ({}), descriptor {}, which stays; start it with its input and output from and to files",
+                    name.trim_end(),
+                    entry.file_name().to_string_lossy()
+                ));
+            }
+        }
+    }
+    Ok(reasons)
+}

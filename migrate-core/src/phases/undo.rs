@@ -1,0 +1,52 @@
+//! What must be undone should the move fail: one list, newest first.
+//!
+//! Not guards in fields: these drop in the order of their declaration, and would thaw the process before what was changed in it
+//! is put back.
+
+use super::freeze::FrozenProcess;
+use super::peer::Peer;
+use crate::error::Result;
+use crate::memory::send::PageStreams;
+
+/// What the steps of a migration hold, and undoing acts on.
+#[derive(Default)]
+pub struct Held {
+    /// The destination.
+    pub peer: Option<Peer>,
+    /// The page streams.
+    pub streams: Option<PageStreams>,
+    /// The process, stopped.
+    pub frozen: Option<FrozenProcess>,
+}
+
+type Step = Box<dyn FnOnce(&mut Held) -> Result<()>>;
+
+/// What is held, and how to let go of it.
+#[derive(Default)]
+pub struct UndoList {
+    /// What is held.
+    pub held: Held,
+    steps: Vec<(&'static str, Step)>,
+}
+
+impl UndoList {
+    /// Adds what undoes the step that is about to be made.
+    pub fn push(&mut self, what: &'static str, step: impl FnOnce(&mut Held) -> Result<()> + 'static) {
+        self.steps.push((what, Box::new(step)));
+    }
+
+    /// Past the point of no return: nothing is undone.
+    pub fn disarm(&mut self) {
+        self.steps.clear();
+    }
+}
+
+impl Drop for UndoList {
+    fn drop(&mut self) {
+        while let Some((what, step)) = self.steps.pop() {
+            if let Err(error) = step(&mut self.held) {
+                tracing::warn!("undoing ({what}): {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the operator asked for.
+
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+
+/// Where a process whose PID is taken at the destination goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub enum PidPolicy {
+    /// Its own numbers in the destination's PID namespace, or it is refused.
+    Keep,
+    /// A fresh PID namespace, in which every number is free.
+    Namespace,
+    /// Keep when all are free, else a namespace.
+    #[default]
+    Auto,
+}
+
+/// Which way changed pages are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub enum TrackerChoice {
+    /// The best that the kernel has.
+    #[default]
+    Auto,
+    /// userfaultfd write-protection with PAGEMAP_SCAN (Linux 6.7).
+    PagemapScan,
+    /// Soft-dirty bits (CONFIG_MEM_SOFT_DIRTY).
+    SoftDirty,
+    /// None: all memory is copied while the process stands still.
+    None,
+}
+
+/// What to do with a process that changes its memory faster than it can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub enum WhenNotConverging {
+    /// Freeze it anyway and say so.
+    #[default]
+    Stop,
+    /// Slow its threads down, in short steps.
+    Throttle,
+    /// Leave it where it is.
+    Fail,
+}
+
+/// How page batches are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub enum Compression {
+    /// As they are.
+    Off,
+    /// lz4.
+    Lz4,
+    /// zstd, level 1.
+    Zstd,
+    /// As the link's speed suggests.
+    #[default]
+    Auto,
+}
+
+/// What `push` can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Options {
+    /// Where its PID may go.
+    pub pid: PidPolicy,
+    /// The downtime that pre-copy aims at.
+    pub max_downtime: Duration,
+    /// Pre-copy rounds at most; 0 copies everything while the process stands still.
+    pub max_rounds: u32,
+    /// Parallel page connections.
+    pub streams: u8,
+    /// How changed pages are found.
+    pub tracker: TrackerChoice,
+    /// What to do when pre-copy does not converge.
+    pub when_not_converging: WhenNotConverging,
+    /// Bytes a second at most on the page connections; None: no limit.
+    pub bandwidth: Option<u64>,
+    /// How page batches are packed.
+    pub compress: Compression,
+    /// Compare a digest of the whole address space on both sides before the commit.
+    pub verify: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            pid: PidPolicy::default(),
+            max_downtime: Duration::from_millis(50),
+            max_rounds: 8,
+            streams: 2,
+            tracker: TrackerChoice::default(),
+            when_not_converging: WhenNotConverging::default(),
+            bandwidth: None,
+            compress: Compression::default(),
+            verify: false,
+        }
+    }
+}
+
+/// A request to move one process.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Plan {
+    /// The process, as the source's agent sees it.
+    pub pid: i32,
+    /// The destination as the operator wrote it, HOST or HOST:PORT.
+    pub host: String,
+    /// The rest.
+    pub options: Options,
+}
+
+/// The port that agents listen on.
+pub const DEFAULT_PORT: u16 = 7070;
+
+/// The local socket of this host's agent.
+pub const DEFAULT_SOCKET: &str = "/run/migrate/agent.sock";
+
+/// State files of migrations between Prepare and their end.
+pub const STATE_DIRECTORY: &str = "/run/migrate";

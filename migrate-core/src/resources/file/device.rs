@@ -1,0 +1,80 @@
+//! Character devices that are the same everywhere and keep nothing for their openers: null, zero, full, random, urandom.
+//! Their flags move.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use bincode::{Decode, Encode};
+use nix::libc::{S_IFBLK, S_IFCHR};
+use nix::sys::stat::{major, minor};
+
+use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, open_again};
+use crate::error::{Error, Result};
+use crate::resources::Verdict;
+
+/// What travels.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DeviceImage {
+    path: Vec<u8>,
+    flags: i32,
+    /// Minor number; the major one is 1 (memory devices, Documentation/admin-guide/devices.txt).
+    minor: u64,
+}
+
+/// The kind.
+pub enum Device {}
+
+const MEMORY_DEVICES: u64 = 1;
+const SUPPORTED: [u64; 5] = [3, 5, 7, 8, 9];
+
+impl FileKind for Device {
+    const NAME: &'static str = "device";
+    const MOVES: &'static str = "/dev/null, zero, full, random, urandom; no others";
+    type Image = DeviceImage;
+
+    fn recognise(view: &FileView) -> bool {
+        matches!(view.file_type(), S_IFCHR | S_IFBLK)
+    }
+
+    fn preflight(view: &FileView) -> Verdict {
+        let device = view.stat.st_rdev;
+        if view.file_type() == S_IFCHR
+            && major(device) == MEMORY_DEVICES
+            && SUPPORTED.contains(&minor(device))
+            && view.path().is_some()
+        {
+            return Verdict::Supported;
+        }
+        let name = view.path().map_or("a device".into(), |p| p.display().to_string());
+        let terminal = matches!(major(device), 4 | 5 | 136..=143);
+        Verdict::Unsupported(if terminal {
+            format!(
+                "fd {}: {name} — terminals cannot move yet; start the program with its input and output from and to files (</dev/null >log 2>&1)",
+                view.number
+            )
+        } else {
+            format!("fd {}: {name} — devices cannot move; let the program close it", view.number)
+        })
+    }
+
+    fn capture(from: &HeldFile) -> Result<DeviceImage> {
+        let path = from.view.path().ok_or_else(|| Error::Invalid("a device without a path".into()))?;
+        Ok(DeviceImage {
+            path: path.as_bytes().to_vec(),
+            flags: flags_now(from)?,
+            minor: minor(from.view.stat.st_rdev),
+        })
+    }
+
+    fn create(image: &DeviceImage, _new: &mut NewFiles) -> Result<OwnedFd> {
+        let fd = open_again(&image.path, image.flags)?;
+        let is_it = nix::sys::stat::fstat(&fd).is_ok_and(|s| {
+            s.st_mode & nix::libc::S_IFMT == S_IFCHR
+                && (major(s.st_rdev), minor(s.st_rdev)) == (MEMORY_DEVICES, image.minor)
+        });
+        match is_it {
+            true => Ok(fd),
+            false => Err(Error::Invalid(format!("{} is another device here", String::from_utf8_lossy(&image.path)))),
+        }
+    }
+}

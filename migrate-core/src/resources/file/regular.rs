@@ -1,0 +1,98 @@
+//! Regular files: path, access mode and flags (O_APPEND, O_NONBLOCK, O_DIRECT, O_SYNC, O_NOATIME, O_PATH), offset. The content does
+//! not travel: the same file must be there. Not yet: files without a name, locks, leases, owners of O_ASYNC.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use bincode::{Decode, Encode};
+use nix::libc::{O_PATH, S_IFREG};
+
+use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, offset, open_again, seek_to};
+use crate::error::{Doing, Error, Result};
+use crate::proc::link::LinkTarget;
+use crate::resources::Verdict;
+
+/// What travels.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RegularImage {
+    path: Vec<u8>,
+    flags: i32,
+    offset: i64,
+    /// Bytes in it when the process stood still: the destination must see as many.
+    size: i64,
+}
+
+/// The kind.
+pub enum Regular {}
+
+impl FileKind for Regular {
+    const NAME: &'static str = "regular file";
+    const MOVES: &'static str =
+        "path, access mode, flags, offset (shared by dup); the same file must be at the destination";
+    type Image = RegularImage;
+
+    fn recognise(view: &FileView) -> bool {
+        view.file_type() == S_IFREG && matches!(view.link, LinkTarget::Path { .. })
+    }
+
+    fn preflight(view: &FileView) -> Verdict {
+        let number = view.number;
+        match &view.link {
+            LinkTarget::Path { path, deleted: true } => Verdict::Unsupported(format!(
+                "fd {number}: {} has been deleted — a file without a name cannot move yet; let the program close it",
+                path.display()
+            )),
+            LinkTarget::Path { path, .. }
+                if path.as_bytes().starts_with(b"/proc/") || path.as_bytes().starts_with(b"/sys/") =>
+            {
+                Verdict::Unsupported(format!(
+                    "fd {number}: {} — files of the kernel cannot move yet; let the program close it",
+                    path.display()
+                ))
+            }
+            LinkTarget::Path { path, .. } => match nix::sys::stat::stat(path.as_os_str()) {
+                Ok(named) if (named.st_dev, named.st_ino) == (view.stat.st_dev, view.stat.st_ino) => Verdict::Supported,
+                Ok(_) => Verdict::Unsupported(format!(
+                    "fd {number}: {} is another file by now — the open one has no name of its own and cannot move yet",
+                    path.display()
+                )),
+                Err(e) => Verdict::Unsupported(format!("fd {number}: {}: {e}", path.display())),
+            },
+            _ => Verdict::Unsupported(format!("fd {number}: a file without a path")),
+        }
+    }
+
+    fn needs(view: &FileView) -> Option<&OsStr> {
+        view.path()
+    }
+
+    fn capture(from: &HeldFile) -> Result<RegularImage> {
+        let path = from
+            .view
+            .path()
+            .ok_or_else(|| Error::Invalid(format!("fd {}: the file lost its name", from.view.number)))?;
+        let flags = flags_now(from)? | from.view.status_flags() & O_PATH;
+        let offset = if flags & O_PATH != 0 { 0 } else { offset(from)? };
+        let stat = nix::sys::stat::fstat(&from.duplicate).map_err(std::io::Error::from);
+        let size = stat.doing(|| format!("stat descriptor {}", from.view.number))?.st_size;
+        Ok(RegularImage { path: path.as_bytes().to_vec(), flags, offset, size })
+    }
+
+    fn create(image: &RegularImage, _new: &mut NewFiles) -> Result<OwnedFd> {
+        let fd = open_again(&image.path, image.flags & !(super::ONLY_WHEN_OPENING))?;
+        if image.flags & O_PATH != 0 {
+            return Ok(fd);
+        }
+        let there = nix::sys::stat::fstat(&fd).map_err(std::io::Error::from).doing(|| "stat a file".into())?.st_size;
+        if there != image.size {
+            return Err(Error::Invalid(format!(
+                "{} has {} bytes on the source and {there} here; the hosts must share it, or it must not change while the process moves",
+                String::from_utf8_lossy(&image.path),
+                image.size
+            )));
+        }
+        seek_to(&fd, image.offset)?;
+        Ok(fd)
+    }
+}

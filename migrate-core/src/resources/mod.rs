@@ -1,0 +1,121 @@
+//! What a process owns, one file per kind: how it is recognised, captured and restored, side by side.
+//!
+//! Two traits, because the two sorts are reached in different ways:
+//!
+//! - [`file::FileKind`]: an open file description. The agent holds a duplicate of it (pidfd_getfd), reads it in plain Rust,
+//!   and makes its counterpart in plain Rust too.
+//! - [`TaskKind`]: something bound to a thread or a process, that only calls made *inside* it can read or set. The calls of
+//!   all kinds go in one batch, so capturing is two steps: ask (add calls), answer (read what they returned).
+//!
+//! A kind is one file and one line in its sort's table.
+
+pub mod file;
+pub mod process;
+pub mod thread;
+
+use std::fmt::Debug;
+
+use bincode::{Decode, Encode};
+use migrate_linux::remote::{Batch, Results};
+use migrate_linux::tracee::Stopped;
+
+use crate::error::Result;
+use crate::proc::status::Status;
+
+/// What preflight says of one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It moves.
+    Supported,
+    /// It moves, but something of it is lost.
+    With(String),
+    /// It does not move; why, and what to do about it.
+    Unsupported(String),
+}
+
+/// A thread of the frozen process.
+#[derive(Debug)]
+pub struct FrozenThread {
+    /// It.
+    pub stopped: Stopped,
+    /// Its process's ID in its own PID namespace.
+    pub pid: i32,
+    /// Its ID in its own PID namespace.
+    pub tid: i32,
+    /// Its `/proc/PID/task/TID/status`.
+    pub status: Status,
+}
+
+/// Something bound to a thread, or to a process (then it is captured and restored in the first thread).
+pub trait TaskKind {
+    /// Its name in messages and tables.
+    const NAME: &'static str;
+    /// What travels.
+    type Image: Encode + Decode<()> + Clone + Debug + PartialEq;
+    /// What connects the calls asked for with their answers.
+    type Asked;
+
+    /// Adds the calls that read it.
+    fn ask(batch: &mut Batch) -> Self::Asked;
+    /// Reads what they returned. Err: it cannot move, and why.
+    fn answer(asked: &Self::Asked, results: &Results, from: &FrozenThread) -> Result<Self::Image>;
+    /// Adds the calls that set it in the new thread. They must succeed, or it is refused.
+    fn restore(image: &Self::Image, batch: &mut Batch);
+    /// Sets what can be set from outside, by the new thread's ID as the agent sees it. Runs before `restore`'s calls.
+    fn restore_outside(_image: &Self::Image, _tid: i32) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes the table of one sort of task kinds: the state that travels, and what goes over all kinds in the table's order.
+macro_rules! task_kinds {
+    ($(#[$doc:meta])* $State:ident, $Asked:ident { $($(#[$field_doc:meta])* $field:ident: $Kind:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, bincode::Encode, bincode::Decode)]
+        pub struct $State {
+            $($(#[$field_doc])* pub $field: <$Kind as $crate::resources::TaskKind>::Image,)*
+        }
+
+        /// The questions whose answers make the state.
+        pub struct $Asked {
+            $($field: <$Kind as $crate::resources::TaskKind>::Asked,)*
+        }
+
+        impl $State {
+            /// The kinds' names, in order.
+            pub const NAMES: &'static [&'static str] = &[$(<$Kind as $crate::resources::TaskKind>::NAME),*];
+
+            /// Adds every kind's questions.
+            pub fn ask(batch: &mut migrate_linux::remote::Batch) -> $Asked {
+                $Asked { $($field: <$Kind as $crate::resources::TaskKind>::ask(batch),)* }
+            }
+
+            /// Reads every answer.
+            pub fn answer(
+                asked: &$Asked,
+                results: &migrate_linux::remote::Results,
+                from: &$crate::resources::FrozenThread,
+            ) -> $crate::error::Result<Self> {
+                use $crate::error::Capturing;
+                Ok($State {
+                    $($field: <$Kind as $crate::resources::TaskKind>::answer(&asked.$field, results, from)
+                        .capturing(<$Kind as $crate::resources::TaskKind>::NAME)?,)*
+                })
+            }
+
+            /// Adds the calls that set every kind.
+            pub fn restore(&self, batch: &mut migrate_linux::remote::Batch) {
+                $(<$Kind as $crate::resources::TaskKind>::restore(&self.$field, batch);)*
+            }
+
+            /// Sets from outside what can be.
+            pub fn restore_outside(&self, tid: i32) -> $crate::error::Result<()> {
+                use $crate::error::Capturing;
+                $(<$Kind as $crate::resources::TaskKind>::restore_outside(&self.$field, tid)
+                    .capturing(<$Kind as $crate::resources::TaskKind>::NAME)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use task_kinds;

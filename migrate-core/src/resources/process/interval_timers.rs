@@ -1,0 +1,42 @@
+//! setitimer's three timers, alarm(2) among them: what is left and the interval (getitimer(2)).
+
+use migrate_linux::libc;
+use migrate_linux::remote::{Batch, RemoteBuffer, Results};
+
+use crate::error::Result;
+use crate::resources::{FrozenThread, TaskKind};
+
+/// The kind; its image is three `struct itimerval` as words: interval s and µs, remaining s and µs.
+pub enum IntervalTimers {}
+
+const SIZE: usize = 32;
+const TIMERS: [i32; 3] = [libc::ITIMER_REAL as i32, libc::ITIMER_VIRTUAL as i32, libc::ITIMER_PROF as i32];
+
+impl TaskKind for IntervalTimers {
+    const NAME: &'static str = "interval timers";
+    type Image = [[u64; 4]; 3];
+    type Asked = RemoteBuffer;
+
+    fn ask(batch: &mut Batch) -> RemoteBuffer {
+        let places = batch.buffer(SIZE * TIMERS.len());
+        for (i, timer) in TIMERS.into_iter().enumerate() {
+            batch.must(libc::SYS_getitimer, [timer.into(), places.skip(i * SIZE).into()]);
+        }
+        places
+    }
+
+    fn answer(asked: &RemoteBuffer, results: &Results, _from: &FrozenThread) -> Result<[[u64; 4]; 3]> {
+        let word = |i: usize, j: usize| results.word(*asked, i * SIZE + j * 8);
+        Ok([0, 1, 2].map(|i| [0, 1, 2, 3].map(|j| word(i, j))))
+    }
+
+    fn restore(image: &[[u64; 4]; 3], batch: &mut Batch) {
+        for (timer, words) in TIMERS.into_iter().zip(image) {
+            if words.iter().any(|w| *w != 0) {
+                let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+                let value = batch.bytes(&bytes);
+                batch.must(libc::SYS_setitimer, [timer.into(), value.into(), 0.into()]);
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What belongs to the process as a whole.
+
+pub mod attributes;
+mod handlers;
+mod interval_timers;
+pub mod limits;
+pub mod memory_map;
+pub mod surroundings;
+
+use bincode::{Decode, Encode};
+
+use super::task_kinds;
+use super::thread::ProcessSignals;
+
+task_kinds! {
+    /// What calls inside the process read and set.
+    ProcessCalls, ProcessQuestions {
+        /// What each signal does.
+        handlers: handlers::Handlers,
+        /// setitimer's three timers.
+        interval_timers: interval_timers::IntervalTimers,
+        /// Signals sent to the process that wait.
+        pending_signals: ProcessSignals,
+        /// What prctl knows of the process.
+        attributes: attributes::Attributes,
+    }
+}
+
+/// A process's state as it travels, threads and descriptors apart.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct ProcessState {
+    /// Code, data, break, stack, arguments, environment, executable.
+    pub memory_map: memory_map::MemoryMap,
+    /// Working directory, root, umask.
+    pub surroundings: surroundings::Surroundings,
+    /// Resource limits.
+    pub limits: limits::Limits,
+    /// What is read and set from inside.
+    pub calls: ProcessCalls,
+}

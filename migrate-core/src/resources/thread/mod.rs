@@ -1,0 +1,50 @@
+//! What belongs to each thread.
+
+mod alternate_stack;
+mod clear_child_tid;
+pub mod cpu;
+mod credentials;
+mod name;
+mod pending_signals;
+mod robust_list;
+mod rseq;
+mod scheduling;
+
+use bincode::{Decode, Encode};
+pub use clear_child_tid::ClearChildTid;
+pub use pending_signals::ProcessSignals;
+
+use super::task_kinds;
+
+task_kinds! {
+    /// What calls inside a thread read and set. Credentials last: after them the thread may not be allowed the rest.
+    ThreadCalls, ThreadQuestions {
+        /// Set by clone3 or set_tid_address.
+        clear_child_tid: ClearChildTid,
+        /// Robust futexes.
+        robust_list: robust_list::RobustList,
+        /// Restartable sequences.
+        rseq: rseq::Rseq,
+        /// The stack that its signal handlers may use.
+        alternate_stack: alternate_stack::AlternateStack,
+        /// comm.
+        name: name::Name,
+        /// Policy, nice value, affinity.
+        scheduling: scheduling::Scheduling,
+        /// Signals sent to this thread that wait.
+        pending_signals: pending_signals::ThreadSignals,
+        /// Who it is.
+        credentials: credentials::Credentials,
+    }
+}
+
+/// A thread as it travels.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct ThreadState {
+    /// Its ID in its own PID namespace.
+    pub tid: i32,
+    /// Registers and signal mask: read and set by ptrace.
+    pub cpu: cpu::Cpu,
+    /// The rest.
+    pub calls: ThreadCalls,
+}

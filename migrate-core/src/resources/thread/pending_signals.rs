@@ -1,0 +1,76 @@
+//! Signals that were sent and not yet taken, with everything that came with them (`siginfo_t`), in their order: those of one
+//! thread and those of the process. Read without taking them (PTRACE_PEEKSIGINFO); queued again by the new thread itself, which
+//! alone may use the kernel's own si_codes (rt_sigqueueinfo(2)).
+
+use bincode::{Decode, Encode};
+use migrate_linux::libc;
+use migrate_linux::remote::{Batch, Results};
+use migrate_linux::tracee::SIGINFO_SIZE;
+
+use crate::error::Result;
+use crate::resources::{FrozenThread, TaskKind};
+
+/// A queue, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Default)]
+pub struct QueuedSignals {
+    /// Raw `siginfo_t`s.
+    pub signals: Vec<[u8; SIGINFO_SIZE]>,
+    /// The process, in its own PID namespace: there and here the same number.
+    pub pid: i32,
+    /// The thread.
+    pub tid: i32,
+}
+
+fn signal_number(info: &[u8; SIGINFO_SIZE]) -> i32 {
+    i32::from_le_bytes([info[0], info[1], info[2], info[3]])
+}
+
+/// Those of one thread, and the one that a batch in it took by accident.
+pub enum ThreadSignals {}
+
+impl TaskKind for ThreadSignals {
+    const NAME: &'static str = "pending signals of a thread";
+    type Image = QueuedSignals;
+    type Asked = ();
+
+    fn ask(_batch: &mut Batch) {}
+
+    fn answer(_asked: &(), _results: &Results, from: &FrozenThread) -> Result<QueuedSignals> {
+        let mut signals = from.stopped.pending_signals(false)?;
+        signals.extend(from.stopped.owed_signal());
+        Ok(QueuedSignals { signals, pid: from.pid, tid: from.tid })
+    }
+
+    fn restore(image: &QueuedSignals, batch: &mut Batch) {
+        for info in &image.signals {
+            let bytes = batch.bytes(info);
+            let signal = signal_number(info);
+            batch.must(libc::SYS_rt_tgsigqueueinfo, [image.pid.into(), image.tid.into(), signal.into(), bytes.into()]);
+        }
+    }
+}
+
+/// Those of the process.
+pub enum ProcessSignals {}
+
+impl TaskKind for ProcessSignals {
+    const NAME: &'static str = "pending signals of the process";
+    type Image = QueuedSignals;
+    type Asked = ();
+
+    fn ask(_batch: &mut Batch) {}
+
+    fn answer(_asked: &(), _results: &Results, from: &FrozenThread) -> Result<QueuedSignals> {
+        let mut signals = from.stopped.pending_signals(true)?;
+        // The SIGSTOP that pins it to the source during the commit is not the program's.
+        signals.retain(|info| signal_number(info) != libc::SIGSTOP);
+        Ok(QueuedSignals { signals, pid: from.pid, tid: from.pid })
+    }
+
+    fn restore(image: &QueuedSignals, batch: &mut Batch) {
+        for info in &image.signals {
+            let bytes = batch.bytes(info);
+            batch.must(libc::SYS_rt_sigqueueinfo, [image.pid.into(), signal_number(info).into(), bytes.into()]);
+        }
+    }
+}

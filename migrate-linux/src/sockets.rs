@@ -1,0 +1,74 @@
+//! Options of TCP sockets that carry pages.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// Makes a socket carry pages: `cubic`, and no waiting for more to send. What cannot be set stays as it is.
+pub fn tune_for_pages(socket: &impl AsFd) {
+    // Only speed depends on them.
+    let _ = set_congestion_control(socket, "cubic");
+    let _ = set_no_delay(socket, true);
+}
+
+/// Chooses the congestion control by name (`TCP_CONGESTION` of tcp(7)); whether it could be had.
+///
+/// On a loopback or a fast local link `cubic` moves twice as much as `bbr`, which some hosts have as their
+/// default.
+///
+/// # Errors
+/// Those of setsockopt(2), but for a kernel that lacks it or does not let this user have it.
+pub fn set_congestion_control(socket: &impl AsFd, name: &str) -> io::Result<bool> {
+    match setsockopt(socket, sockopt::TcpCongestion, &name.into()) {
+        Ok(()) => Ok(true),
+        Err(Errno::ENOENT | Errno::EPERM) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Sends small messages at once (`TCP_NODELAY` of tcp(7)).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_no_delay(socket: &impl AsFd, on: bool) -> io::Result<()> {
+    Ok(setsockopt(socket, sockopt::TcpNoDelay, &on)?)
+}
+
+/// Fixes the sizes of the buffers, in bytes (`SO_SNDBUF` and `SO_RCVBUF` of socket(7)), which also ends their
+/// growing by themselves. The kernel doubles them, up to net.core.wmem_max and rmem_max.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_buffers(socket: &impl AsFd, send: usize, receive: usize) -> io::Result<()> {
+    setsockopt(socket, sockopt::SndBuf, &send)?;
+    Ok(setsockopt(socket, sockopt::RcvBuf, &receive)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::getsockopt;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn options_are_set() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        if set_congestion_control(&stream, "cubic").unwrap() {
+            let name = getsockopt(&stream, sockopt::TcpCongestion).unwrap();
+            assert!(name.to_string_lossy().starts_with("cubic"), "{name:?}");
+        } else {
+            println!("SKIPPED TCP_CONGESTION: this kernel has no cubic");
+        }
+        assert!(!set_congestion_control(&stream, "no-such-thing").unwrap());
+        set_no_delay(&stream, true).unwrap();
+        assert!(stream.nodelay().unwrap());
+        set_buffers(&stream, 100_000, 50_000).unwrap();
+        assert_eq!(getsockopt(&stream, sockopt::SndBuf).unwrap(), 200_000);
+        assert_eq!(getsockopt(&stream, sockopt::RcvBuf).unwrap(), 100_000);
+        let other = std::os::unix::net::UnixStream::pair().unwrap().0;
+        assert!(set_no_delay(&other, true).is_err());
+    }
+}

@@ -1,0 +1,380 @@
+//! A traced thread, by its state: [`Seized`] runs, [`Stopped`] stands. A request that needs a stopped thread does not
+//! compile on a running one, and neither can leave the OS thread that attached (ptrace(2): every request must come from it).
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::regs::Registers;
+
+/// Size of the kernel's `siginfo_t`.
+pub const SIGINFO_SIZE: usize = 128;
+/// A `siginfo_t` as the kernel gave it.
+pub type RawSiginfo = [u8; SIGINFO_SIZE];
+
+const NT_PRSTATUS: usize = 1;
+const NT_X86_XSTATE: usize = 0x202;
+const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+const PTRACE_PEEKSIGINFO_SHARED: u32 = 1;
+/// The XSAVE area of any processor known is below this (AMX tiles included it is 11 KiB).
+const XSTATE_LIMIT: usize = 64 * 1024;
+
+/// A thread's rseq registration (rseq(2), `struct ptrace_rseq_configuration`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RseqConfiguration {
+    /// Address of its `struct rseq`; 0: none is registered.
+    pub address: u64,
+    /// Its registered size in bytes.
+    pub size: u32,
+    /// The signature before abort handlers.
+    pub signature: u32,
+    /// Registration flags.
+    pub flags: u32,
+    /// Unused.
+    pub pad: u32,
+}
+
+/// A thread that this OS thread traces and that may be running.
+///
+/// Dropping it stops it for a moment and detaches.
+#[derive(Debug)]
+pub struct Seized {
+    tid: i32,
+    attached: bool,
+    _bound_to_this_thread: PhantomData<*const ()>,
+}
+
+/// A thread that this OS thread traces and that stands in a ptrace-stop.
+///
+/// Dropping it detaches: it runs on, with the registers and the signal mask that it has then.
+#[derive(Debug)]
+pub struct Stopped {
+    thread: Seized,
+    /// A signal that arrived for the program while a batch ran; it gets it when it goes on.
+    owed: Option<(i32, RawSiginfo)>,
+    in_signal_stop: bool,
+}
+
+/// What a wait showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The stop that was asked for, or a group-stop (then with its signal).
+    Event {
+        /// The stop signal of a group-stop; SIGTRAP when it is none.
+        signal: i32,
+    },
+    /// A signal is about to be delivered.
+    Signal(i32),
+}
+
+fn request(what: &'static str, op: libc::c_uint, tid: i32, addr: usize, data: *mut c_void) -> Result<i64> {
+    Errno::clear();
+    // SAFETY: each caller passes addr and data as the request `op` wants them, valid for the call.
+    let result = unsafe { libc::ptrace(op, tid, addr as *mut c_void, data) };
+    match result {
+        -1 => Err(Error::Tracee { what, tid, source: Errno::last() }),
+        n => Ok(n),
+    }
+}
+
+/// Waits for the next stop of one thread. Never for "any": that is quadratic in the number of threads.
+fn wait(tid: i32) -> Result<Stop> {
+    let mut status = 0;
+    loop {
+        // SAFETY: status is a valid place for one int.
+        let result = unsafe { libc::waitpid(tid, &mut status, libc::__WALL) };
+        if result == tid {
+            break;
+        }
+        match Errno::last() {
+            Errno::EINTR => continue,
+            source => return Err(Error::Tracee { what: "wait for a stop", tid, source }),
+        }
+    }
+    if libc::WIFEXITED(status) {
+        return Err(Error::Gone { tid, how: format!("exit status {}", libc::WEXITSTATUS(status)) });
+    }
+    if libc::WIFSIGNALED(status) {
+        return Err(Error::Gone { tid, how: format!("signal {}", libc::WTERMSIG(status)) });
+    }
+    let signal = libc::WSTOPSIG(status);
+    Ok(match status >> 16 {
+        libc::PTRACE_EVENT_STOP => Stop::Event { signal },
+        0 => Stop::Signal(signal),
+        event => return Err(Error::UnexpectedStop { tid, what: format!("ptrace event {event}") }),
+    })
+}
+
+impl Seized {
+    /// Attaches without stopping (PTRACE_SEIZE). `kill_on_exit`: the thread dies with its tracer.
+    ///
+    /// Errors: EPERM when not permitted or traced by another, ESRCH when there is no such thread.
+    pub fn seize(tid: i32, kill_on_exit: bool) -> Result<Seized> {
+        let options = if kill_on_exit { libc::PTRACE_O_EXITKILL } else { 0 };
+        request("seize", libc::PTRACE_SEIZE, tid, 0, options as usize as *mut c_void)?;
+        Ok(Seized::adopt(tid))
+    }
+
+    /// A thread that is attached already, because a tracee made it with CLONE_PTRACE.
+    pub fn adopt(tid: i32) -> Seized {
+        Seized { tid, attached: true, _bound_to_this_thread: PhantomData }
+    }
+
+    /// The thread.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Asks it to stop, and returns at once (PTRACE_INTERRUPT). [`Seized::wait_stopped`] then waits.
+    pub fn interrupt(&self) -> Result<()> {
+        request("interrupt", libc::PTRACE_INTERRUPT, self.tid, 0, std::ptr::null_mut()).map(drop)
+    }
+
+    /// Waits until it stands. Signals that arrive first are delivered as if nobody traced it.
+    ///
+    /// After Err the thread is gone, or detached.
+    pub fn wait_stopped(mut self) -> Result<(Stopped, Stop)> {
+        loop {
+            match wait(self.tid) {
+                Ok(Stop::Signal(signal)) => {
+                    request("deliver a signal", libc::PTRACE_CONT, self.tid, 0, signal as usize as *mut c_void)?;
+                }
+                Ok(stop) => return Ok((Stopped { thread: self, owed: None, in_signal_stop: false }, stop)),
+                Err(gone) => {
+                    self.attached = !matches!(gone, Error::Gone { .. });
+                    return Err(gone);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Seized {
+    fn drop(&mut self) {
+        if !self.attached {
+            return;
+        }
+        // Detaching needs a stop. A thread that is stopped already, or gone, is fine too.
+        if request("detach", libc::PTRACE_DETACH, self.tid, 0, std::ptr::null_mut()).is_ok() {
+            return;
+        }
+        if self.interrupt().is_err() {
+            return;
+        }
+        let signal = match wait(self.tid) {
+            Ok(Stop::Signal(signal)) => signal,
+            Ok(_) => 0,
+            Err(_) => return,
+        };
+        let _ = request("detach", libc::PTRACE_DETACH, self.tid, 0, signal as usize as *mut c_void);
+    }
+}
+
+impl Stopped {
+    /// The thread.
+    pub fn tid(&self) -> i32 {
+        self.thread.tid
+    }
+
+    /// Its general registers.
+    pub fn registers(&self) -> Result<Registers> {
+        let mut regs = Registers::default();
+        let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Registers>() };
+        request("read the registers", libc::PTRACE_GETREGSET, self.tid(), NT_PRSTATUS, (&raw mut iov).cast())?;
+        Ok(regs)
+    }
+
+    /// Sets its general registers.
+    pub fn set_registers(&mut self, regs: &Registers) -> Result<()> {
+        let mut regs = *regs;
+        let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Registers>() };
+        request("set the registers", libc::PTRACE_SETREGSET, self.tid(), NT_PRSTATUS, (&raw mut iov).cast()).map(drop)
+    }
+
+    /// Its whole XSAVE area: x87, SSE, AVX, AVX-512, PKRU (NT_X86_XSTATE).
+    pub fn xstate(&self) -> Result<Vec<u8>> {
+        let mut area = vec![0u8; 4096];
+        loop {
+            let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
+            request("read XSTATE", libc::PTRACE_GETREGSET, self.tid(), NT_X86_XSTATE, (&raw mut iov).cast())?;
+            if iov.iov_len < area.len() {
+                area.truncate(iov.iov_len);
+                return Ok(area);
+            }
+            if area.len() >= XSTATE_LIMIT {
+                return Err(Error::Unsupported(format!("XSAVE area of more than {XSTATE_LIMIT} bytes")));
+            }
+            area.resize(area.len() * 4, 0);
+        }
+    }
+
+    /// Sets the XSAVE area. EFAULT: shorter than this CPU's; EINVAL: it holds a component that this CPU lacks.
+    pub fn set_xstate(&mut self, area: &[u8]) -> Result<()> {
+        let mut iov = libc::iovec { iov_base: area.as_ptr().cast_mut().cast(), iov_len: area.len() };
+        request("set XSTATE", libc::PTRACE_SETREGSET, self.tid(), NT_X86_XSTATE, (&raw mut iov).cast()).map(drop)
+    }
+
+    /// The signals that it blocks; the real mask, also inside ppoll and sigsuspend.
+    pub fn signal_mask(&self) -> Result<u64> {
+        let mut mask = 0u64;
+        request("read the signal mask", libc::PTRACE_GETSIGMASK, self.tid(), 8, (&raw mut mask).cast())?;
+        Ok(mask)
+    }
+
+    /// Sets the signals that it blocks.
+    pub fn set_signal_mask(&mut self, mask: u64) -> Result<()> {
+        let mut mask = mask;
+        request("set the signal mask", libc::PTRACE_SETSIGMASK, self.tid(), 8, (&raw mut mask).cast()).map(drop)
+    }
+
+    /// Its rseq registration. EIO on kernels before 5.13 reads as none.
+    pub fn rseq(&self) -> Result<RseqConfiguration> {
+        let mut conf = RseqConfiguration::default();
+        let size = size_of::<RseqConfiguration>();
+        match request("read rseq", PTRACE_GET_RSEQ_CONFIGURATION, self.tid(), size, (&raw mut conf).cast()) {
+            Ok(_) => Ok(conf),
+            Err(Error::Tracee { source: Errno::EIO | Errno::EINVAL, .. }) => Ok(RseqConfiguration::default()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The signals that wait for it (`shared`: for its process), oldest first, without taking them (PTRACE_PEEKSIGINFO).
+    pub fn pending_signals(&self, shared: bool) -> Result<Vec<RawSiginfo>> {
+        #[repr(C)]
+        struct PeekArgs {
+            offset: u64,
+            flags: u32,
+            count: i32,
+        }
+        const BATCH: usize = 32;
+        let mut all = Vec::new();
+        loop {
+            let mut buffer = [[0u8; SIGINFO_SIZE]; BATCH];
+            let mut args = PeekArgs {
+                offset: all.len() as u64,
+                flags: if shared { PTRACE_PEEKSIGINFO_SHARED } else { 0 },
+                count: BATCH as i32,
+            };
+            let got = request(
+                "read pending signals",
+                libc::PTRACE_PEEKSIGINFO,
+                self.tid(),
+                (&raw mut args) as usize,
+                buffer.as_mut_ptr().cast(),
+            )? as usize;
+            all.extend_from_slice(&buffer[..got.min(BATCH)]);
+            if got < BATCH {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The signal that arrived for the program during a batch and waits to be delivered with the thread's resumption.
+    pub fn owed_signal(&self) -> Option<&RawSiginfo> {
+        self.owed.as_ref().map(|(_, info)| info)
+    }
+
+    /// The siginfo of the present signal-delivery-stop.
+    pub(crate) fn siginfo(&self) -> Result<RawSiginfo> {
+        let mut info = MaybeUninit::<RawSiginfo>::zeroed();
+        request("read the signal", libc::PTRACE_GETSIGINFO, self.tid(), 0, info.as_mut_ptr().cast())?;
+        // SAFETY: zeroed beforehand and filled by the kernel; any bytes are a RawSiginfo.
+        Ok(unsafe { info.assume_init() })
+    }
+
+    /// Keeps a signal of the program that came up during a batch.
+    pub(crate) fn owe(&mut self, signal: i32, info: RawSiginfo) {
+        self.owed = Some((signal, info));
+    }
+
+    /// Lets it run until its next stop, without delivering the signal of the present stop.
+    pub(crate) fn run_to_stop(&mut self) -> Result<Stop> {
+        self.run()?;
+        self.wait_again()
+    }
+
+    /// Lets it run; [`Stopped::wait_again`] must follow before anything else.
+    pub(crate) fn run(&mut self) -> Result<()> {
+        request("run", libc::PTRACE_CONT, self.tid(), 0, std::ptr::null_mut()).map(drop)
+    }
+
+    /// Waits for the stop after [`Stopped::run`].
+    pub(crate) fn wait_again(&mut self) -> Result<Stop> {
+        match wait(self.tid()) {
+            Ok(stop) => {
+                self.in_signal_stop = matches!(stop, Stop::Signal(_));
+                Ok(stop)
+            }
+            Err(e) => {
+                self.thread.attached = !matches!(e, Error::Gone { .. });
+                Err(e)
+            }
+        }
+    }
+
+    /// Runs one instruction.
+    pub(crate) fn step(&mut self) -> Result<Stop> {
+        request("step", libc::PTRACE_SINGLESTEP, self.tid(), 0, std::ptr::null_mut())?;
+        self.wait_again()
+    }
+
+    /// Runs the thread as far as its next dequeued signal, which must be `signal`, and swallows it. Not one instruction of
+    /// the program runs: a pending signal is taken on the way to it.
+    pub fn swallow_pending(&mut self, signal: i32) -> Result<()> {
+        loop {
+            let stop = self.run_to_stop()?;
+            match stop {
+                Stop::Signal(s) if s == signal => return Ok(()),
+                Stop::Signal(other) => {
+                    // Lower numbers come first. It gets its handler's frame on the stack and goes on to the next one.
+                    request("deliver a signal", libc::PTRACE_CONT, self.tid(), 0, other as usize as *mut c_void)?;
+                    if let Stop::Signal(s) = self.wait_again()?
+                        && s == signal
+                    {
+                        return Ok(());
+                    }
+                }
+                Stop::Event { .. } => {}
+            }
+        }
+    }
+
+    /// Waits until the thread, whose process has been killed, has ended. Only then can its own parent reap it.
+    pub fn wait_killed(mut self) {
+        self.thread.attached = false;
+        // A stop may still be reported before the end; any error means that nothing is left to wait for.
+        while wait(self.tid()).is_ok() {}
+    }
+
+    /// Lets it run on, no longer traced. The signal that it is owed, if any, is delivered now.
+    pub fn detach(self) -> Result<()> {
+        let mut this = self;
+        this.detach_now()
+    }
+
+    fn detach_now(&mut self) -> Result<()> {
+        if !self.thread.attached {
+            return Ok(());
+        }
+        self.thread.attached = false;
+        let mut signal = 0;
+        if let Some((owed, mut info)) = self.owed.take()
+            && self.in_signal_stop
+        {
+            signal = owed;
+            request("give back a signal", libc::PTRACE_SETSIGINFO, self.tid(), 0, info.as_mut_ptr().cast())?;
+        }
+        request("detach", libc::PTRACE_DETACH, self.tid(), 0, signal as usize as *mut c_void).map(drop)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // Nothing more can be done for a thread that cannot be detached: it is gone.
+        let _ = self.detach_now();
+    }
+}
