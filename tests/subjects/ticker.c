@@ -8,7 +8,7 @@
  * number of records ever written. Memory is filled at the start; each tick
  * rewrites so many pages of it.
  */
-#include "../subjects/subject.h"
+#include "subject.h"
 
 #define RECORDS (1UL << 17)
 
