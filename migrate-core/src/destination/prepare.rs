@@ -9,22 +9,36 @@ use migrate_linux::libc;
 use migrate_linux::remote::{Batch, RemoteBuffer};
 use migrate_linux::spawn::CloneArgs;
 use migrate_linux::tracee::{Seized, Stopped};
+use nix::errno::Errno;
 
 use super::Making;
+use super::shell::Shell;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::find_hole;
 use crate::image::{Final, ObjectId};
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::file::{self, NewFiles};
+use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::{attributes, limits, memory_map, surroundings};
 use crate::resources::thread::{ThreadState, cpu};
 
-/// The process, complete. Dropped, it dies.
+/// The process, complete but perhaps for its locks. Dropped, it dies.
 pub struct Runnable {
     pid: i32,
+    /// Until the executor is out of it.
+    unfinished: Option<Unfinished>,
     threads: Vec<Stopped>,
     live: bool,
+}
+
+/// What is missing: locks that the original still holds, and then the executor's removal and the registers.
+struct Unfinished {
+    shell: Shell,
+    others: Vec<Stopped>,
+    locks: Vec<RecordLock>,
+    cpus: Vec<cpu::Cpu>,
+    gadget: u64,
 }
 
 /// Bytes of a new thread's block of calls.
@@ -81,11 +95,22 @@ pub fn prepare(mut making: Making, image: Final, id: MigrationId) -> Result<(Run
     }
     restore_first_thread(&mut making, &image, blocks)?;
     steps.done("restore threads");
-    let runnable = finish(making, &image, threads)?;
+    let mut unfinished = Unfinished {
+        shell: making.shell,
+        others: threads.map_or_else(Vec::new, |t| t.threads),
+        locks: image.locks,
+        cpus: image.threads.into_iter().map(|t| t.cpu).collect(),
+        gadget: image.gadget,
+    };
+    let locks_wanted = !unfinished.take_locks()?;
+    let mut runnable = Runnable { pid, unfinished: Some(unfinished), threads: Vec::new(), live: false };
+    if !locks_wanted {
+        runnable.finish()?;
+    }
     steps.done("set registers");
     crate::state::write(id, crate::state::Stand::Prepared, pid).doing(|| "write the state file".into())?;
     steps.done("write state");
-    Ok((runnable, Ready { warnings, timings: steps.list }))
+    Ok((runnable, Ready { warnings, locks_wanted, timings: steps.list }))
 }
 
 struct Steps {
@@ -262,22 +287,47 @@ fn restore_first_thread(making: &mut Making, image: &Final, blocks: Option<(u64,
     Ok(())
 }
 
-/// Takes the executor out and sets every thread's registers: nothing of ours is left in the process.
-fn finish(mut making: Making, image: &Final, threads: Option<NewThreads>) -> Result<Runnable> {
-    let pid = making.shell.pid;
-    making.shell.remove_executor(image.gadget)?;
-    let main = making.shell.let_go()?;
-    let mut runnable = Runnable { pid, threads: vec![main], live: false };
-    runnable.threads.extend(threads.into_iter().flat_map(|t| t.threads));
-    for (thread, image) in runnable.threads.iter_mut().zip(&image.threads) {
-        cpu::restore(&image.cpu, thread)?;
+impl Unfinished {
+    /// Takes the locks that can be had. Ok(false): somebody has one of them.
+    fn take_locks(&mut self) -> Result<bool> {
+        if self.locks.is_empty() {
+            return Ok(true);
+        }
+        let mut batch = Batch::new();
+        let tickets = record_locks::add_calls(&self.locks, true, &mut batch);
+        let results = self.shell.run(&batch)?;
+        for (ticket, lock) in tickets.into_iter().zip(&self.locks) {
+            match results.value(ticket) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => return Ok(false),
+                Err(e) => return Err(Error::io(format!("lock the file of descriptor {}", lock.descriptor), e.into())),
+            }
+        }
+        Ok(true)
     }
-    Ok(runnable)
 }
 
 impl Runnable {
+    /// Takes the executor out and sets every thread's registers: nothing of ours is left in the process.
+    fn finish(&mut self) -> Result<()> {
+        let Some(Unfinished { mut shell, others, cpus, gadget, .. }) = self.unfinished.take() else { return Ok(()) };
+        shell.remove_executor(gadget)?;
+        self.threads.push(shell.let_go()?);
+        self.threads.extend(others);
+        for (thread, image) in self.threads.iter_mut().zip(&cpus) {
+            cpu::restore(image, thread)?;
+        }
+        Ok(())
+    }
+
     /// The point of no return: the process runs. Returns its PID.
     pub fn go_live(mut self, id: MigrationId) -> Result<i32> {
+        if let Some(unfinished) = self.unfinished.as_mut() {
+            if !unfinished.take_locks()? {
+                return Err(Error::Refused(vec!["another process was quicker to lock one of its files".into()]));
+            }
+            self.finish()?;
+        }
         crate::state::write(id, crate::state::Stand::Committed, self.pid).doing(|| "write the state file".into())?;
         self.live = true;
         for thread in self.threads.drain(..) {
@@ -290,7 +340,8 @@ impl Runnable {
 
 impl Drop for Runnable {
     fn drop(&mut self) {
-        if !self.live {
+        // An unfinished one is still a shell, which sees to its own end.
+        if !self.live && self.unfinished.take().is_none() && !self.threads.is_empty() {
             self.threads.drain(..).for_each(std::mem::forget);
             migrate_linux::spawn::kill_and_reap(self.pid);
         }

@@ -3,6 +3,7 @@
 use super::record::Record;
 use super::transfer::Prepared;
 use super::undo::UndoList;
+use crate::error::Error;
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
 
@@ -15,6 +16,13 @@ pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
     };
     let host = peer.host.clone();
     let answer = peer.send(&ToDestination::Commit).and_then(|()| peer.receive());
+    if let Err(error @ Error::RefusedThere { .. }) = &answer {
+        // It has said itself that it does not run it, and has discarded it.
+        let why = error.to_string();
+        drop(undo);
+        record.runs_again();
+        return Outcome::StayedHere { why };
+    }
     undo.disarm();
     match answer {
         Ok(ToSource::Running(running)) => {

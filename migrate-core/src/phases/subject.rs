@@ -9,8 +9,7 @@ use migrate_linux::kcmp;
 use migrate_linux::pidfd::PidFd;
 
 use crate::error::{Doing, Error, Result};
-use crate::identity::FileIdentity;
-use crate::image::ObjectId;
+use crate::image::{NeededFile, ObjectId};
 use crate::memory::layout::AddressSpace;
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
@@ -21,6 +20,7 @@ use crate::proc::status::{Status, read_status};
 use crate::proc::timers::read_timers;
 use crate::resources::Verdict;
 use crate::resources::file::{self, FileView, HeldFile};
+use crate::resources::process::record_locks;
 
 /// An open file description and the descriptors that refer to it.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub struct Subject {
     /// Its open files.
     pub files: Vec<SharedFile>,
     /// The files that must be at the destination.
-    pub needed: Vec<FileIdentity>,
+    pub needed: Vec<NeededFile>,
     /// To reach its descriptors.
     pub pidfd: PidFd,
     /// What it loses by moving.
@@ -67,6 +67,11 @@ impl Subject {
     /// Its PID in its own PID namespace.
     pub fn pid_inside(&self) -> i32 {
         innermost(&self.status.ns_pid, self.pid)
+    }
+
+    /// Reads its address space anew. Err names what has come up that cannot move.
+    pub fn refresh_space(&mut self) -> Result<()> {
+        refuse(self.space.read_quickly(self.pid)?)
     }
 
     /// Reads everything about it. Err names all that cannot move.
@@ -252,10 +257,7 @@ pub fn open_files(
                 continue;
             }
         }
-        if held.view.info.extra("lock").is_some() {
-            obstacles
-                .push(format!("fd {number}: holds a file lock; locks cannot move yet: let the program release it"));
-        }
+        obstacles.extend(record_locks::parse(number, &held.view.info).err());
         if let LinkTarget::Pipe(inode) = held.view.link {
             pipes.insert(inode);
         }
