@@ -127,6 +127,8 @@ static UNUSED void begin(int argc, char **argv)
 		_exit(2);
 	}
 	strcpy(subject_dir, argv[1]);
+	/* What whoever started this has leaked is no part of the test. */
+	syscall(SYS_close_range, 3, ~0U, 0);
 }
 
 static UNUSED void ready(void)

@@ -87,6 +87,13 @@ pub struct LayoutUpdate {
     pub drops: Vec<(u64, u64)>,
 }
 
+impl LayoutUpdate {
+    /// Whether there is anything to do.
+    pub fn is_needed(&self) -> bool {
+        !self.change.is_empty() || !self.objects.is_empty() || !self.drops.is_empty()
+    }
+}
+
 /// A number in the descriptor table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Descriptor {

@@ -1,5 +1,7 @@
 //! The freeze: every thread stands, and whatever runs inside the process from here on is a batch of ours.
 
+use std::os::fd::OwnedFd;
+
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Results};
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 
@@ -127,6 +129,32 @@ fn find_gadget(layout: &Layout, source: &PageSource) -> Result<u64> {
     Err(Error::Refused(vec!["no system call instruction was found in its code".into()]))
 }
 
+/// Has the process make a userfaultfd, takes a duplicate, and has it close its own. It stands for less than a tenth of a
+/// millisecond.
+pub fn borrow_userfaultfd(subject: &Subject, source: &PageSource) -> Result<OwnedFd> {
+    let gadget = find_gadget(&subject.space.layout, source)?;
+    let thread = Seized::seize(subject.pid, false)?;
+    thread.interrupt()?;
+    let (mut stopped, _) = thread.wait_stopped()?;
+    let signal = remote::quiet_signal(subject.status.sig_caught, 0);
+    let flags = (nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK) as u64;
+    let number = remote::single_call(&mut stopped, gadget, signal, nix::libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])?;
+    let taken = subject.pidfd.get_fd(number as i32);
+    remote::single_call(&mut stopped, gadget, signal, nix::libc::SYS_close, [number, 0, 0, 0, 0, 0])?;
+    resume_unnoticed(stopped)?;
+    taken.doing(|| "take the userfaultfd of the process".into())
+}
+
+/// Lets a thread run on; a call of it that the stop interrupted goes on too.
+fn resume_unnoticed(mut stopped: Stopped) -> migrate_linux::error::Result<()> {
+    let regs = stopped.registers()?;
+    let resumed = regs.resumable(false, signal_due(&stopped)?);
+    if resumed != regs {
+        stopped.set_registers(&resumed)?;
+    }
+    stopped.detach()
+}
+
 impl FrozenProcess {
     /// Puts an executor into a hole of the address space.
     pub fn inject_executor(&mut self, layout: &Layout, source: &PageSource) -> Result<()> {
@@ -199,13 +227,7 @@ impl FrozenProcess {
                 {
                     executor.remove(&mut stopped, gadget)?;
                 }
-                let regs = stopped.registers()?;
-                let due = signal_due(&stopped)?;
-                let resumed = regs.resumable(false, due);
-                if resumed != regs {
-                    stopped.set_registers(&resumed)?;
-                }
-                stopped.detach()
+                resume_unnoticed(stopped)
             })();
             failure = failure.and(result.map_err(Error::from));
         }

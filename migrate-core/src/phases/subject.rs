@@ -69,6 +69,11 @@ impl Subject {
         innermost(&self.status.ns_pid, self.pid)
     }
 
+    /// Reads its address space anew. Err names what has come up that cannot move.
+    pub fn refresh_space(&mut self) -> Result<()> {
+        refuse(self.space.read_quickly(self.pid)?)
+    }
+
     /// Reads everything about it. Err names all that cannot move.
     pub fn examine(pid: i32) -> Result<Subject> {
         let gone = |e: std::io::Error| match is_gone(&e) {

@@ -11,7 +11,7 @@ use super::record::Record;
 use super::subject::Subject;
 use super::undo::UndoList;
 use crate::error::{Error, Result};
-use crate::phase::{Outcome, Phase, Round};
+use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::process::record_locks::{self, RecordLock};
 
@@ -32,7 +32,7 @@ impl Prepared<'_, '_> {
 
 /// One round trip for Prepare; the pages' barriers come in the same time.
 pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> {
-    let Captured { record, mut undo, subject, image } = captured;
+    let Captured { record, mut undo, subject, image, counted } = captured;
     record.enter(Phase::Transfer);
     let began = Instant::now();
     let held = &mut undo.held;
@@ -48,17 +48,13 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
         other => return Err(peer.unexpected(&other)),
     };
     let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
-    streams.finish_round()?;
+    streams.finish_round(|_| ())?;
     ready.warnings.into_iter().for_each(|w| record.warn(w));
     for (name, us) in ready.timings {
         record.timing(name, Duration::from_micros(us), true);
     }
-    record.count(&streams.counters, peer.bytes_sent());
-    record.rounds.push(Round {
-        pages: record.pages.sent,
-        bytes: record.bytes_sent,
-        us: began.elapsed().as_micros() as u64,
-    });
+    record.round(&counted, &streams.counters.snapshot(), began.elapsed());
+    record.count(&streams.counters.snapshot(), peer.bytes_sent());
     if ready.locks_wanted {
         give_up_locks(&mut undo, locks)?;
     }
