@@ -17,7 +17,7 @@ use crate::snapshot::Snapshot;
 use crate::waiting::{wait_for, wait_for_file};
 
 /// Seconds that a command in a host may take.
-const LIMIT: &str = "120";
+const LIMIT: &str = "60";
 
 /// One of the two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
