@@ -26,6 +26,12 @@ static int action_of(int signal, struct kernel_sigaction *action)
 	return syscall(SYS_rt_sigaction, signal, NULL, action, 8) == 0;
 }
 
+static void expect_same(const char *what, int signal, uint64_t after, uint64_t before)
+{
+	EXPECT(after == before, "%s of signal %d: expected 0x%llx, got 0x%llx", what, signal, (unsigned long long)before,
+	       (unsigned long long)after);
+}
+
 int main(int argc, char **argv)
 {
 	static struct kernel_sigaction before[65], after;
@@ -56,10 +62,10 @@ int main(int argc, char **argv)
 
 	for (int signal = 1; signal <= 64; signal++) {
 		EXPECT(action_of(signal, &after), "sigaction of %d: %s", signal, strerror(errno));
-		EXPECT_EQ("handler", after.handler, before[signal].handler);
-		EXPECT_EQ("flags", after.flags, before[signal].flags);
-		EXPECT_EQ("restorer", after.restorer, before[signal].restorer);
-		EXPECT_EQ("mask", after.mask, before[signal].mask);
+		expect_same("handler", signal, after.handler, before[signal].handler);
+		expect_same("flags", signal, after.flags, before[signal].flags);
+		expect_same("restorer", signal, after.restorer, before[signal].restorer);
+		expect_same("mask", signal, after.mask, before[signal].mask);
 	}
 	for (int signal = 1; signal <= 64; signal++) {
 		union sigval sent = { .sival_int = 1000 + signal };
