@@ -49,10 +49,13 @@ pub struct AddressSpace {
     pub objects: Vec<ShmObject>,
     object_keys: HashMap<(u64, u64), u32>,
     /// By device, inode and whether it may be written: the path, and the number.
-    known_files: HashMap<((u32, u32), u64, bool), (OsString, u32)>,
+    known_files: HashMap<FileKey, (OsString, u32)>,
     /// Flags of each mapping as smaps told them, by its bounds. Reading smaps walks all page tables: too long for a freeze.
     flags: BTreeMap<(u64, u64), u64>,
 }
+
+/// Device, inode, and whether it may be written.
+type FileKey = ((u32, u32), u64, bool);
 
 /// A mapping that cannot move, in words.
 pub type Obstacle = String;
@@ -169,7 +172,7 @@ impl AddressSpace {
     }
 
     fn object(&mut self, pid: i32, m: &Mapping) -> std::result::Result<u32, String> {
-        let key = (u64::from(m.dev.0) << 32 | u64::from(m.dev.1), m.inode);
+        let key = object_key(m);
         if let Some(id) = self.object_keys.get(&key) {
             return Ok(*id);
         }
@@ -180,12 +183,21 @@ impl AddressSpace {
         Ok(id)
     }
 
+    /// Whether a mapping, of whatever process, is of one of the objects.
+    pub fn has_object(&self, m: &Mapping) -> bool {
+        self.object_keys.contains_key(&object_key(m))
+    }
+
     /// A mapping of an object: the way to it.
     pub fn mapping_of(&self, object: u32) -> Option<(u64, u64)> {
         let found =
             self.layout.vmas.iter().find(|v| matches!(v.backing, Backing::Object { object: o, .. } if o == object));
         found.map(|v| (v.start, v.end))
     }
+}
+
+fn object_key(m: &Mapping) -> (u64, u64) {
+    (u64::from(m.dev.0) << 32 | u64::from(m.dev.1), m.inode)
 }
 
 fn map_file(pid: i32, m: &Mapping) -> std::path::PathBuf {

@@ -52,8 +52,11 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let layout = start_last_round(&undo, &mut subject, &mut pages)?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     process.inject_executor(&subject.space.layout, &pages.source)?;
+    undo.held.fault(5)?;
     let (files, descriptors, locks) = capture_files(&mut subject)?;
+    let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     let (process_state, threads) = capture_tasks(process, &subject, &pages)?;
+    let gadget = process.gadget;
     let image = Final {
         layout,
         files,
@@ -61,9 +64,10 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         locks,
         process: process_state,
         threads,
-        gadget: process.gadget,
+        gadget,
         last_round: pages.next_round - 1,
     };
+    undo.held.fault(6)?;
     // Ending the dirty tracking takes 25 ms a GiB: later.
     undo.held.pages = Some(pages);
     Ok(Captured { record, undo, subject, image, counted })

@@ -14,6 +14,7 @@ use super::record::Record;
 use super::subject::Subject;
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
+use crate::fault;
 use crate::image::layout::Layout;
 use crate::image::{LayoutUpdate, Skeleton};
 use crate::memory::decide::{Decision, Limits, Past, decide};
@@ -137,6 +138,7 @@ impl<'r, 'o> Ready<'r, 'o> {
     /// Err: the destination has discarded it.
     pub fn pre_copy(self) -> Result<Precopied<'r, 'o>> {
         let Ready { plan, record, mut undo, mut subject } = self;
+        undo.held.fault(1)?;
         record.enter(Phase::PreCopy { round: 1 });
         undo.push("tell the destination to discard", |held| match held.peer.as_mut() {
             // The peer may have failed itself; a lost connection is a Discard too.
@@ -173,9 +175,11 @@ impl<'r, 'o> Ready<'r, 'o> {
             ToSource::Built => {}
             other => return Err(peer.unexpected(&other)),
         }
+        fault::point(2, peer.stream())?;
         let connections = (0..streams).map(|_| peer.open_page_stream()).collect::<Result<Vec<_>>>()?;
         undo.held.streams = Some(PageStreams::start(connections, source)?);
         pages.open_objects(&subject)?;
+        undo.held.fault(3)?;
         let mut rounds = Rounds { record, undo: &mut undo, subject: &mut subject, pages: &mut pages };
         rounds.run(&plan)?;
         Ok(Precopied { record, undo, subject, pages })

@@ -10,10 +10,12 @@ use super::freeze::FrozenProcess;
 use super::record::Record;
 use super::subject::Subject;
 use super::undo::UndoList;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
+use crate::fault;
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::process::record_locks::{self, RecordLock};
+use crate::state::{Doubt, Leaving, Named, StateDirectory};
 
 /// The destination could run the process, and does not. The only state that can commit.
 #[must_use]
@@ -21,6 +23,7 @@ pub struct Prepared<'r, 'o> {
     pub(super) record: &'r mut Record<'o>,
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
+    pub(super) doubt: Doubt,
 }
 
 impl Prepared<'_, '_> {
@@ -38,15 +41,18 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     let held = &mut undo.held;
     let peer = held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
     let locks = image.locks.clone();
-    peer.send(&ToDestination::Prepare(image))?;
-    // Should this agent be killed from here on, the process must stand and not run.
-    if let Some(frozen) = held.frozen.as_mut() {
-        frozen.pin(subject.pid)?;
-    }
+    peer.send(&ToDestination::Prepare(Box::new(image)))?;
+    fault::point(7, peer.stream())?;
+    // While the destination works.
+    let process = Named::of(subject.pid).doing(|| format!("read process {}", subject.pid))?;
+    let doubt = Doubt { id: peer.id, process, address: peer.address(), host: peer.host.clone() };
+    let leaving = Leaving::note(StateDirectory::of_this_host(), &doubt);
+    held.leaving = Some(leaving.doing(|| "write the state file".into())?);
     let ready = match peer.receive()? {
         ToSource::Prepared(ready) => ready,
         other => return Err(peer.unexpected(&other)),
     };
+    fault::point(8, peer.stream())?;
     let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
     streams.finish_round(|_| ())?;
     ready.warnings.into_iter().for_each(|w| record.warn(w));
@@ -58,7 +64,7 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     if ready.locks_wanted {
         give_up_locks(&mut undo, locks)?;
     }
-    Ok(Prepared { record, undo, subject })
+    Ok(Prepared { record, undo, subject, doubt })
 }
 
 /// The destination can have the locks only when this process has not: the last thing before the commit.
