@@ -79,21 +79,32 @@ fn shown(area: Option<&Area>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
-    fn own() -> Snapshot {
-        Snapshot::take(std::process::id() as i32).expect("own process")
+    /// Of a process that does nothing.
+    fn some() -> Snapshot {
+        let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat");
+        // It has answered: it has begun.
+        cat.stdin.as_mut().expect("its input").write_all(b"x").expect("a write");
+        cat.stdout.as_mut().expect("its output").read_exact(&mut [0]).expect("a read");
+        let snapshot = Snapshot::take(cat.id() as i32).expect("its snapshot");
+        drop(cat.stdin.take());
+        cat.wait().expect("its end");
+        snapshot
     }
 
     #[test]
     fn nothing_differs_from_itself() {
-        let snapshot = own();
+        let snapshot = some();
         assert_eq!(compare(&snapshot, &snapshot), Vec::<String>::new());
     }
 
     #[test]
     fn every_difference_is_named() {
-        let before = own();
+        let before = some();
         let mut after = before.clone();
         let area = after.areas.first_mut().expect("areas");
         area.permissions = "rwxs".into();

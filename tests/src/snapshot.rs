@@ -220,11 +220,6 @@ fn descriptor(target: String, info: &str) -> Fields {
             // The number of a mount on one host says nothing on another; nor does the number of a pipe or an eventfd.
             "mnt_id" | "eventfd-id" => {}
             "ino" if of_kernel => {}
-            // O_LARGEFILE says nothing on a 64-bit system; who opens a pipe through /proc gets it, who calls pipe(2) does not.
-            "flags" => {
-                let flags = u32::from_str_radix(&value, 8).map(|flags| format!("{:o}", flags & !0o100_000));
-                fields.insert(name.into(), flags.unwrap_or(value));
-            }
             "lock" => {
                 locks += 1;
                 fields.insert(format!("lock {locks}"), value);

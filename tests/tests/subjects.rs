@@ -12,8 +12,8 @@ use migrate_tests::waiting::{wait_for, wait_for_file};
 /// What cannot move yet, and the words that say so. It must go on where it is.
 const REFUSED: [(&str, &str); 4] = [
     ("call_epoll_wait", "eventpoll"),
-    ("thread_leader_gone", "its first thread has ended"),
-    ("refused_mapping", "socket:"),
+    ("thread_leader_gone", "has ended"),
+    ("refused_mapping", "memory of a device"),
     ("refused_packet_socket", "fd 7: "),
 ];
 
