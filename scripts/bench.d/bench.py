@@ -74,7 +74,7 @@ def repeat(what, runs, once):
 
 
 def bench(workload, options, hosts, criu_program):
-    entry = {"name": workload.name, "title": workload.title, "skipped": None, "moves": [], "failures": [], "criu": {}}
+    entry = {"name": workload.name, "title": workload.title, "skipped": None, "summary": {}, "moves": [], "failures": [], "criu": {}}
     # images in memory besides, twice, with criu
     needed = workload.bytes * (4 if criu_program else 2) + 512 * MIB
     if free_memory() < needed:
@@ -83,6 +83,7 @@ def bench(workload, options, hosts, criu_program):
         return entry
     entry["moves"], entry["failures"] = repeat(
         workload.title, options.runs, lambda: moved(workload, options, hosts, push))
+    entry["summary"] = table.summary(entry["moves"])
     if entry["failures"]:
         for host in hosts.values():
             for line in host.log_tail(4):
@@ -91,7 +92,7 @@ def bench(workload, options, hosts, criu_program):
         for way in criu.WAYS:
             moves, failures = repeat(f"{workload.title}, criu, {way}", options.runs,
                                      lambda: moved(workload, options, hosts, criu.mover(criu_program, way)))
-            entry["criu"][way] = {"moves": moves, "failures": failures}
+            entry["criu"][way] = {"summary": table.summary(moves), "moves": moves, "failures": failures}
     return entry
 
 

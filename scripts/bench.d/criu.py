@@ -27,9 +27,14 @@ def find(path):
     except subprocess.TimeoutExpired:
         return None, version, f"criu {version}: `criu check` did not end in a minute"
     if done.returncode:
-        errors = [line for line in done.stdout.splitlines() if "Error" in line] or done.stdout.splitlines()
-        return None, version, f"criu {version} does not work here: {errors[-1].strip() if errors else 'criu check failed'}"
+        return None, version, f"criu {version} does not work here: {reason(done.stdout)}"
     return program, version, None
+
+
+def reason(said):
+    """What the last errors say, without the places in its source."""
+    errors = [line.partition("): ")[2] for line in said.splitlines() if line.startswith("Error (")]
+    return "; ".join(error.rstrip(".") for error in errors[-3:]) or said.strip() or "`criu check` fails without a word"
 
 
 def mover(program, way):

@@ -46,7 +46,10 @@ class Host:
         self.agent = int(read(f"{STATE}/{name}/agent.pid") or 0)
 
     def pids(self):
-        return [int(entry) for entry in os.listdir(self.proc) if entry.isdigit()]
+        try:
+            return [int(entry) for entry in os.listdir(self.proc) if entry.isdigit()]
+        except OSError:
+            raise Failure(f"the host {self.name} is gone: somebody has brought it down") from None
 
     def has(self, pid):
         stat = read(f"{self.proc}/{pid}/stat")

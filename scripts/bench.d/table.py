@@ -9,13 +9,24 @@ NONE = "–"
 
 
 def spread(values, digits):
-    """The median, and the least and the most when they are more than one."""
+    """The median, and the least and the most where they differ."""
     values = [value for value in values if value is not None]
     if not values:
         return NONE
     # a small minus is noise, not a finding
     text = [f"{value:.{digits}f}".replace("-0.0", "0.0") for value in (median(values), min(values), max(values))]
-    return text[0] if len(values) == 1 else f"{text[0]} ({text[1]}–{text[2]})"
+    return text[0] if text[1] == text[2] else f"{text[0]} ({text[1]}–{text[2]})"
+
+
+FIGURES = ("downtime_ms", "reported_downtime_ms", "total_ms", "bytes_sent", "rounds", "longest_stall_ms", "slowdown_percent")
+
+
+def summary(moves):
+    """{figure: its median, least and most}, for the JSON document."""
+    values = {name: [move[name] for move in moves if move.get(name) is not None] for name in FIGURES}
+    for side in ("source", "destination"):
+        values[f"extra_memory_bytes_{side}"] = [m["extra_memory_bytes"][side] for m in moves if "extra_memory_bytes" in m]
+    return {name: {"median": median(of), "least": min(of), "most": max(of)} for name, of in values.items() if of}
 
 
 def column(moves, pick, digits=0):
