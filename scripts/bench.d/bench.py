@@ -15,6 +15,7 @@ from move import Running, floor, measured, push, warm
 from workloads import BY_NAME, MIB, WORKLOADS
 
 FLOOR_BYTES = 1024 * MIB
+FLOOR_RUNS = 5  # at most
 FLOOR_HOW = ("fresh", "populated")
 
 
@@ -112,7 +113,7 @@ def main():
             say(f"criu is skipped: {why_not}")
     if free_memory() > 2 * FLOOR_BYTES + 512 * MIB:
         for how in FLOOR_HOW:
-            result["floor"]["seconds"][how] = [floor(options.programs, FLOOR_BYTES, how) for _ in range(options.runs)]
+            result["floor"]["seconds"][how] = [floor(options.programs, FLOOR_BYTES, how) for _ in range(min(options.runs, FLOOR_RUNS))]
     for workload in chosen:
         result["workloads"].append(bench(workload, options, hosts, program))
     if options.json:

@@ -55,6 +55,16 @@ class Host:
         stat = read(f"{self.proc}/{pid}/stat")
         return bool(stat) and stat.rpartition(b")")[2].split()[0] != b"Z"
 
+    def tell(self, pid):
+        """What becomes of a process here, for a message."""
+        status = read(f"{self.proc}/{pid}/status").decode(errors="replace")
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        if not fields:
+            return f"on {self.name} it is not"
+        told = ", ".join(f"{name} {' '.join(fields[name].split())}" for name in ("State", "Threads", "TracerPid", "SigPnd", "ShdPnd"))
+        waits = read(f"{self.proc}/{pid}/syscall").decode().strip()
+        return f"on {self.name}: {told}, system call {waits}"
+
     def arguments(self, pid):
         return read(f"{self.proc}/{pid}/cmdline").split(b"\0")
 

@@ -73,11 +73,22 @@ class Running:
         shutil.rmtree(self.directory)
 
 
+def goes_on(running):
+    """Waits until it runs on beta."""
+    try:
+        wait_for("it was moved, and does not go on", 10,
+                 lambda: running.log.last_host() == "beta" or running.log.verdict())
+    except Failure as failure:
+        raise Failure(f"{failure}; {'; '.join(host.tell(running.pid) for host in running.hosts.values())}") from None
+    if verdict := running.log.verdict():
+        raise Failure(f"after the move the program found: {verdict[1]}")
+
+
 def measured(running, move):
     """Runs move(), and returns what the process itself saw of it; move() returns (begin in ns, whatever else it measured)."""
     time.sleep(BEFORE)
     begin, rest = move(running)
-    wait_for("it was moved, and does not go on", 10, lambda: running.log.last_host() == "beta")
+    goes_on(running)
     time.sleep(AFTER)
     logs = [running.log.ticks(number) for number in range(ticks.LOGS)]
     running.end()

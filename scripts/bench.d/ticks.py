@@ -43,7 +43,7 @@ class Log:
     def verdict(self):
         """None while it runs, else whether all was right, and what was not."""
         verdict, why = self.head()[6:]
-        return (verdict == 1, why.rstrip(b"\0").decode(errors="replace")) if verdict else None
+        return (verdict == 1, why.partition(b"\0")[0].decode(errors="replace")) if verdict else None
 
     def last_host(self):
         count = self.head()[2]
