@@ -17,7 +17,7 @@ use crate::arguments::Arguments;
 use crate::leaving::Departures;
 use crate::local::{self, Desk};
 use crate::receivers::Receivers;
-use crate::{capabilities, peers};
+use crate::{capabilities, doubts, peers};
 
 /// What running moves may take once the agent has been told to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,6 +53,7 @@ async fn serve(listen: SocketAddr, clients: UnixListener, log: String) -> anyhow
     tokio::select! {
         _ = peers::accept(peers, receivers) => {}
         _ = local::accept(clients, Arc::clone(&desk)) => {}
+        _ = doubts::settle() => {}
         _ = feed_watchdog() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

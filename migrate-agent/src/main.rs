@@ -4,6 +4,7 @@
 mod arguments;
 mod capabilities;
 mod daemon;
+mod doubts;
 mod leaving;
 mod local;
 mod log;

@@ -12,6 +12,7 @@ use anyhow::Context;
 use migrate_core::protocol::preamble::{
     MigrationId, PREAMBLE_LENGTH, PROTOCOL_VERSION, Preamble, PreambleError, Purpose,
 };
+use migrate_core::protocol::question::encode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -81,7 +82,12 @@ async fn welcome(mut stream: TcpStream, from: SocketAddr, receivers: &Arc<Receiv
             stream.write_all(&preamble.encode()).await?;
             receivers.give_pages(id, &blocking(stream)?)
         }
-        Purpose::Question => anyhow::bail!("a question about migration {id}: not answered in this version"),
+        Purpose::Question => {
+            let answer = crate::doubts::answer(id);
+            tracing::info!("{from} asks what became of migration {id}: {answer:?}");
+            stream.write_all(&preamble.encode()).await?;
+            Ok(stream.write_all(&encode(&answer)?).await?)
+        }
         Purpose::Busy => anyhow::bail!("an answer where a question should be (protocol {PROTOCOL_VERSION})"),
     }
 }

@@ -13,6 +13,7 @@ use anyhow::Context;
 use migrate_core::protocol::handoff;
 use migrate_core::protocol::local::Arriving;
 use migrate_core::protocol::preamble::MigrationId;
+use migrate_core::state::StateDirectory;
 use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -104,6 +105,10 @@ impl Receivers {
                 command.env(kept, value);
             }
         }
+        #[cfg(feature = "faults")]
+        if let Some(fault) = env::var_os(migrate_core::fault::VARIABLE) {
+            command.env(migrate_core::fault::VARIABLE, fault);
+        }
         command.spawn()
     }
 
@@ -116,6 +121,11 @@ impl Receivers {
 async fn reap(receivers: Arc<Receivers>, place: Place, id: MigrationId, mut child: Child) {
     let status = child.wait().await;
     receivers.serving().remove(&id);
+    // If it was killed, the process that it made may stand half handed over.
+    let swept = tokio::task::spawn_blocking(|| StateDirectory::of_this_host().sweep()).await;
+    if let Err(error) = swept {
+        tracing::warn!("looking at the state files: {error}");
+    }
     drop(place);
     match status {
         Ok(status) if status.success() => tracing::info!("migration {id}: its process has ended"),

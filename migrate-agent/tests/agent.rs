@@ -14,6 +14,7 @@ use migrate_core::plan::{Options, Plan};
 use migrate_core::protocol::connection::Connection;
 use migrate_core::protocol::local::{AgentStatus, LocalReply, LocalRequest};
 use migrate_core::protocol::preamble::{MigrationId, PREAMBLE_LENGTH, PreambleError, Purpose, greet};
+use migrate_core::protocol::question::{Answer, ask};
 
 struct Agent {
     process: Child,
@@ -207,11 +208,19 @@ fn strangers_and_pages_of_nothing_are_turned_away() {
         stream.write_all(bytes).expect("written");
         assert_closes(stream);
     }
-    for purpose in [Purpose::Pages, Purpose::Question, Purpose::Busy] {
+    for purpose in [Purpose::Pages, Purpose::Busy] {
         let answer = greet(&mut agent.connect(), purpose, MigrationId([9; 16]));
         assert!(matches!(answer, Err(PreambleError::Closed)), "{purpose:?} {answer:?}");
     }
     agent.status();
+}
+
+#[test]
+fn a_question_about_nothing_is_answered() {
+    let Some(agent) = agent() else { return };
+    let address = agent.address.parse().expect("an address");
+    let answer = ask(address, MigrationId([9; 16]), Duration::from_secs(5)).expect("an answer");
+    assert_eq!(answer, Answer::Unknown);
 }
 
 #[test]

@@ -40,8 +40,8 @@ impl Agent {
 
 fn lost(plan: &Plan, error: &str) -> String {
     format!(
-        "this host's agent did not say how the move ended ({error}): its log does, and so does a look at the process, \
-         here as {} and on {}",
+        "this host's agent did not say how the move ended ({error}): its log does, `migrate-cli status` lists what is in \
+         doubt, and a look at the process helps, here as {} and on {}",
         plan.pid, plan.host
     )
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use migrate_core::plan::{DEFAULT_SOCKET, Options, PidPolicy, Plan, TrackerChoice, WhenNotConverging};
+use migrate_core::protocol::preamble::MigrationId;
 
 use crate::duration::parse_duration;
 
@@ -29,6 +30,34 @@ pub enum Command {
     /// It goes on there with all that it holds; it is not restarted. If that fails, it runs on here as if nothing had
     /// happened, and the reason is shown.
     Push(Push),
+
+    /// Show the moves away from this host whose outcome is not known
+    ///
+    /// Their processes stand still here until it is. An agent on this host asks on and settles them by itself.
+    Status,
+
+    /// Settle by hand where a process in doubt runs
+    ///
+    /// Look first: is the process there on the other host? Whoever says --here while it runs there makes it run twice; whoever
+    /// says --there while it does not loses it.
+    Resolve(Resolve),
+}
+
+/// What `resolve` is told.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("place").required(true))]
+pub struct Resolve {
+    /// The migration, as `status` shows it
+    #[arg(value_name = "ID")]
+    pub id: MigrationId,
+
+    /// It does not run there, and never will: it goes on here
+    #[arg(long, group = "place")]
+    pub here: bool,
+
+    /// It runs there: what stands here is killed
+    #[arg(long, group = "place")]
+    pub there: bool,
 }
 
 /// What `push` can be told.
@@ -168,8 +197,10 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Push, clap::Error> {
-        let Command::Push(push) = Arguments::try_parse_from(line.split_whitespace())?.command;
-        Ok(push)
+        match Arguments::try_parse_from(line.split_whitespace())?.command {
+            Command::Push(push) => Ok(push),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -199,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn a_doubt_is_settled_one_way() {
+        for (word, here) in [("--here", true), ("--there", false)] {
+            let line = ["migrate-cli", "resolve", "00112233445566778899aabbccddeeff", word];
+            match Arguments::try_parse_from(line).expect("valid").command {
+                Command::Resolve(resolve) => assert_eq!((resolve.here, resolve.there), (here, !here)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_wrong_usage() {
         for line in [
             "push 4242",
@@ -210,6 +252,9 @@ mod tests {
             "push 1 h --streams 0",
             "push 1 h --quiet --verbose",
             "push 1 h --when-not-converging throttle",
+            "resolve 00112233445566778899aabbccddeeff",
+            "resolve 00112233445566778899aabbccddeeff --here --there",
+            "resolve 1234 --here",
         ] {
             let error = parse(&format!("migrate-cli {line}")).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -3,6 +3,7 @@
 
 mod agent;
 mod arguments;
+mod doubts;
 mod duration;
 mod interrupt;
 mod progress;
@@ -18,5 +19,7 @@ use arguments::{Arguments, Command};
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Push(wanted) => push::run(wanted),
+        Command::Status => doubts::status(),
+        Command::Resolve(wanted) => doubts::resolve(&wanted),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod destination;
 pub mod error;
+pub mod fault;
 pub mod identity;
 pub mod image;
 pub mod memory;

@@ -188,6 +188,7 @@ impl Report {
                 };
                 format!("moved {who} to {}{there} in {}{stood}", self.host, display_duration(self.total_us))
             }
+            Outcome::StayedHere { why } if self.name.is_empty() => format!("{} was not moved: {why}", self.pid),
             Outcome::StayedHere { why } => format!("{who} stays here and runs on: {why}"),
             Outcome::InDoubt { why } => format!("{who} is in doubt and stays frozen here: {why}"),
         }

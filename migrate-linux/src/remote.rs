@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::executor::{self, BLOCK_HEADER, CALL_MUST_SUCCEED, CALL_RESULT, CALL_SIZE, Call, Rescue};
 use crate::process_memory::ProcessMemory;
 use crate::regs::{NOT_IN_A_CALL, Registers};
-use crate::tracee::{RawSiginfo, Stop, Stopped};
+use crate::tracee::{RawSiginfo, SYSCALL_STOP, Stop, Stopped};
 
 /// Bytes of a tracee's executor mapping: code, a stack for the unlikely, and room for a block.
 pub const EXECUTOR_SIZE: u64 = 512 * 1024;
@@ -414,7 +414,7 @@ impl<'a> SavedThread<'a> {
         Ok(SavedThread { thread, registers, mask })
     }
 
-    /// One call by single-stepping over a `syscall` instruction: 11–75 µs.
+    /// One call, of a `syscall` instruction of the program's, stopped on its way in and out: 20–75 µs.
     fn inject_one(&mut self, gadget: RemoteAddr, number: libc::c_long, args: [u64; 6]) -> Result<u64> {
         let tid = self.thread.tid();
         let [rdi, rsi, rdx, r10, r8, r9] = args;
@@ -432,13 +432,21 @@ impl<'a> SavedThread<'a> {
             ..self.registers
         };
         self.thread.set_registers(&regs)?;
-        loop {
-            match self.thread.step()? {
-                Stop::Signal(libc::SIGTRAP) => break,
-                Stop::Event { .. } => continue,
-                Stop::Signal(signal) => {
-                    let what = format!("signal {signal} in an injected call");
-                    return Err(Error::UnexpectedStop { tid, what });
+        // Its entry into the call, then its exit.
+        for _ in 0..2 {
+            loop {
+                match self.thread.run_to_syscall()? {
+                    Stop::Signal(SYSCALL_STOP) => break,
+                    Stop::Event { .. } => continue,
+                    // From outside: it gets it when it goes on.
+                    Stop::Signal(libc::SIGSTOP) => {
+                        let info = self.thread.siginfo()?;
+                        self.thread.owe(libc::SIGSTOP, info);
+                    }
+                    Stop::Signal(signal) => {
+                        let what = format!("signal {signal} in an injected call");
+                        return Err(Error::UnexpectedStop { tid, what });
+                    }
                 }
             }
         }

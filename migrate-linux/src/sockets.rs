@@ -13,6 +13,15 @@ pub fn tune_for_pages(socket: &impl AsFd) {
     let _ = set_no_delay(socket, true);
 }
 
+/// Has the kernel notice within half a minute that a silent peer is gone (`SO_KEEPALIVE` of socket(7), tcp(7)). What cannot be
+/// set stays as it is.
+pub fn notice_lost_peer(socket: &impl AsFd) {
+    let _ = setsockopt(socket, sockopt::TcpKeepIdle, &10);
+    let _ = setsockopt(socket, sockopt::TcpKeepInterval, &5);
+    let _ = setsockopt(socket, sockopt::TcpKeepCount, &4);
+    let _ = setsockopt(socket, sockopt::KeepAlive, &true);
+}
+
 /// Chooses the congestion control by name (`TCP_CONGESTION` of tcp(7)); whether it could be had.
 ///
 /// On a loopback or a fast local link `cubic` moves twice as much as `bbr`, which some hosts have as their

@@ -15,6 +15,9 @@ pub const SIGINFO_SIZE: usize = 128;
 /// A `siginfo_t` as the kernel gave it.
 pub type RawSiginfo = [u8; SIGINFO_SIZE];
 
+/// What a stop at a system call's entry or exit shows instead of a signal (PTRACE_O_TRACESYSGOOD).
+pub(crate) const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
+
 const NT_PRSTATUS: usize = 1;
 const NT_X86_XSTATE: usize = 0x202;
 const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
@@ -71,6 +74,10 @@ pub enum Stop {
     Signal(i32),
 }
 
+fn signal_number(info: &RawSiginfo) -> i32 {
+    i32::from_ne_bytes([info[0], info[1], info[2], info[3]])
+}
+
 fn request(what: &'static str, op: libc::c_uint, tid: i32, addr: usize, data: *mut c_void) -> Result<i64> {
     Errno::clear();
     // SAFETY: each caller passes addr and data as the request `op` wants them, valid for the call.
@@ -114,7 +121,9 @@ impl Seized {
     ///
     /// Errors: EPERM when not permitted or traced by another, ESRCH when there is no such thread.
     pub fn seize(tid: i32, kill_on_exit: bool) -> Result<Seized> {
-        let options = if kill_on_exit { libc::PTRACE_O_EXITKILL } else { 0 };
+        // Without TRACESYSGOOD a thread whose tracer dies while it stands at a system call would get SIGTRAP, and die too
+        // (`ptrace_report_syscall`, linux/ptrace.h: the stop's number is sent as a signal, and this one is none).
+        let options = libc::PTRACE_O_TRACESYSGOOD | if kill_on_exit { libc::PTRACE_O_EXITKILL } else { 0 };
         request("seize", libc::PTRACE_SEIZE, tid, 0, options as usize as *mut c_void)?;
         Ok(Seized::adopt(tid))
     }
@@ -316,30 +325,39 @@ impl Stopped {
         }
     }
 
-    /// Runs one instruction.
-    pub(crate) fn step(&mut self) -> Result<Stop> {
-        request("step", libc::PTRACE_SINGLESTEP, self.tid(), 0, std::ptr::null_mut())?;
+    /// Runs to the next entry into a system call, or out of it, or to another stop before that. Never a single step: a thread
+    /// whose tracer dies during one, or while it stands behind one, is killed by SIGTRAP.
+    pub(crate) fn run_to_syscall(&mut self) -> Result<Stop> {
+        request("run to a system call", libc::PTRACE_SYSCALL, self.tid(), 0, std::ptr::null_mut())?;
         self.wait_again()
     }
 
-    /// Runs the thread as far as its next dequeued signal, which must be `signal`, and swallows it. Not one instruction of
-    /// the program runs: a pending signal is taken on the way to it.
+    /// From here on it outlives its tracer (no PTRACE_O_EXITKILL).
+    pub fn outlive_tracer(&self) -> Result<()> {
+        let options = libc::PTRACE_O_TRACESYSGOOD as usize as *mut c_void;
+        request("set the options", libc::PTRACE_SETOPTIONS, self.tid(), 0, options).map(drop)
+    }
+
+    /// Takes back a signal that waits for its process, and lets the thread get the program's own signals that come before it.
+    /// Not one instruction of the program runs: a waiting signal is taken on the way to it. None waits: nothing is done.
     pub fn swallow_pending(&mut self, signal: i32) -> Result<()> {
+        let mut deliver = 0;
         loop {
-            let stop = self.run_to_stop()?;
-            match stop {
-                Stop::Signal(s) if s == signal => return Ok(()),
-                Stop::Signal(other) => {
-                    // Lower numbers come first. It gets its handler's frame on the stack and goes on to the next one.
-                    request("deliver a signal", libc::PTRACE_CONT, self.tid(), 0, other as usize as *mut c_void)?;
-                    if let Stop::Signal(s) = self.wait_again()?
-                        && s == signal
-                    {
-                        return Ok(());
-                    }
-                }
-                Stop::Event { .. } => {}
+            // A SIGCONT from outside takes a SIGSTOP back too.
+            if !self.pending_signals(true)?.iter().any(|info| signal_number(info) == signal) {
+                // The present signal, if any, is delivered when the thread goes on.
+                return match deliver {
+                    0 => Ok(()),
+                    other => self.siginfo().map(|info| self.owe(other, info)),
+                };
             }
+            request("deliver a signal", libc::PTRACE_CONT, self.tid(), 0, deliver as usize as *mut c_void)?;
+            deliver = match self.wait_again()? {
+                Stop::Signal(s) if s == signal => return Ok(()),
+                // Lower numbers come first. It gets its handler's frame on the stack and goes on to the next one.
+                Stop::Signal(other) if other < SYSCALL_STOP => other,
+                Stop::Signal(_) | Stop::Event { .. } => 0,
+            };
         }
     }
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use migrate_linux::cpu::CpuFeatures;
 
 use crate::error::{Doing, Error, Result};
-use crate::identity::{Depth, DigestCache, FileIdentity, compare, needs_content, read_identity};
-use crate::image::Offer;
+use crate::identity::{Depth, DigestCache, FileIdentity, Kind, compare, needs_content, read_identity};
+use crate::image::{NeededFile, Offer};
 use crate::plan::PidPolicy;
 use crate::proc::maps::{Name, read_maps};
 use crate::protocol::message::Accepted;
@@ -47,7 +47,7 @@ pub fn check_content(offer: &Offer, undecided: &[u32], content: &[FileIdentity])
         return Err(Error::Invalid("the content of other files than asked for".into()));
     }
     for (index, theirs) in undecided.iter().zip(content) {
-        let offered = offer.files.get(*index as usize).map(|f| &f.path);
+        let offered = offer.files.get(*index as usize).map(|f| &f.identity.path);
         if offered != Some(&theirs.path) {
             return Err(Error::Invalid("the content of another file than asked for".into()));
         }
@@ -61,10 +61,14 @@ pub fn check_content(offer: &Offer, undecided: &[u32], content: &[FileIdentity])
 }
 
 /// Ok(false): content must be compared.
-fn check_file(theirs: &FileIdentity) -> std::result::Result<bool, String> {
+fn check_file(needed: &NeededFile) -> std::result::Result<bool, String> {
+    let theirs = &needed.identity;
     let path = Path::new(OsStr::from_bytes(&theirs.path));
     let ours =
         read_identity(path, Depth::Stat, &mut DigestCache::new()).map_err(|e| format!("{}: {e}", path.display()))?;
+    if needed.written && theirs.kind == ours.kind && ours.kind != Kind::Missing {
+        return Ok(true);
+    }
     if needs_content(theirs, &ours) {
         return Ok(false);
     }

@@ -1,6 +1,7 @@
 //! The new process's address space: made before the freeze, changed as the original's changes.
 
 use std::fs::File;
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use migrate_linux::{libc, map_files};
 use super::Making;
 use super::shell::Shell;
 use crate::error::{Doing, Error, Result};
+use crate::fault;
 use crate::image::layout::{Backing, Layout, LayoutChange, MappedFile, ShmObject, Vma, WRITE};
 use crate::image::{LayoutUpdate, Offer, Skeleton};
 use crate::memory::receive::{self, Placement};
@@ -38,6 +40,7 @@ pub fn build(
     skeleton: &Skeleton,
     pages: Option<UnixStream>,
     original_namespace: Option<BorrowedFd<'_>>,
+    control: &TcpStream,
 ) -> Result<(Making, Option<String>)> {
     let pages = pages.ok_or_else(|| Error::Invalid("page connections were given up".into()))?;
     if !skeleton.layout.is_valid() {
@@ -46,12 +49,14 @@ pub fn build(
     let numbers = Numbers { pid: offer.pid, group: offer.group, session: offer.session };
     let taken: Vec<(u64, u64)> = skeleton.layout.vmas.iter().map(|v| (v.start, v.end)).collect();
     let shell = Shell::make(numbers, &taken, skeleton.highest_descriptor, original_namespace)?;
+    fault::point(22, control)?;
     let placement = Arc::new(Placement::new(shell.memory.try_clone().doing(|| "open the memory again".into())?));
     let streams = u32::from(skeleton.streams);
     let mut making = Making { shell, placement, streams, tables: Tables::default(), layout: Layout::default() };
     making.map_vdso(&skeleton.layout)?;
     let change = LayoutChange { files: skeleton.layout.files.clone(), ..Layout::default().change_to(&skeleton.layout) };
     making.change(&change, &skeleton.objects)?;
+    fault::point(23, control)?;
     making.layout = skeleton.layout.clone();
     let obstacle = making.vdso_obstacle(&skeleton.layout)?;
     let door = making.placement.clone();

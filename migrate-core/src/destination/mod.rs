@@ -14,6 +14,7 @@ use std::time::Instant;
 use shell::Shell;
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::identity::FileIdentity;
 use crate::image::Offer;
 use crate::memory::receive::Placement;
@@ -61,6 +62,8 @@ struct Destination {
 /// of it.
 pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<()> {
     shell::raise_descriptor_limit();
+    // A source that vanished without a word must not be waited for for ever.
+    migrate_linux::sockets::notice_lost_peer(&control);
     let mut connection = Connection::new(control);
     let mut destination = Destination {
         id,
@@ -86,11 +89,16 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<(
             let _ = connection.send(&ToSource::Refused(why.clone()));
             return destination.ended(Some(Error::Invalid(why)));
         };
-        match destination.step(message) {
+        match destination.step(message, connection.stream()) {
             Ok(reply) => {
                 destination.state = next;
+                if next == State::Running && fault::point(31, connection.stream()).is_err() {
+                    drop(connection);
+                    return destination.init.see_it_through();
+                }
                 let sent = connection.send(&reply);
                 if next == State::Running {
+                    let _ = fault::point(32, connection.stream());
                     // Whether or not the source heard it.
                     drop(connection);
                     return destination.init.see_it_through();
@@ -115,9 +123,9 @@ pub fn vdso_digest(code: &[u8], vvar: u64, vvar_vclock: u64) -> [u8; 32] {
 }
 
 impl Destination {
-    fn step(&mut self, message: ToDestination) -> Result<ToSource> {
+    fn step(&mut self, message: ToDestination, control: &TcpStream) -> Result<ToSource> {
         match (message, std::mem::replace(&mut self.holding, Holding::Nothing)) {
-            (ToDestination::Offer(offer), Holding::Nothing) => self.offered(offer),
+            (ToDestination::Offer(offer), Holding::Nothing) => self.offered(offer, control),
             (ToDestination::Content(content), Holding::Offer { offer, undecided, accepted }) => {
                 self.content(offer, &undecided, accepted, &content)
             }
@@ -126,7 +134,7 @@ impl Destination {
                     self.init = running::enter_pid_namespace()?;
                 }
                 let (making, layout_obstacle) =
-                    mapping::build(&offer, &skeleton, self.pages.take(), self.init.spawn_namespace())?;
+                    mapping::build(&offer, &skeleton, self.pages.take(), self.init.spawn_namespace(), control)?;
                 if let Some(why) = layout_obstacle {
                     return Err(Error::Refused(vec![why]));
                 }
@@ -139,13 +147,13 @@ impl Destination {
                 Ok(ToSource::Updated)
             }
             (ToDestination::Prepare(image), Holding::Making(making)) => {
-                let (runnable, ready) = prepare::prepare(*making, image, self.id)?;
+                let (runnable, ready) = prepare::prepare(*making, *image, self.id, &self.init, control)?;
                 self.holding = Holding::Prepared(Box::new(runnable));
                 Ok(ToSource::Prepared(ready))
             }
             (ToDestination::Commit, Holding::Prepared(runnable)) => {
                 let began = Instant::now();
-                let pid = runnable.go_live(self.id)?;
+                let pid = runnable.go_live(control)?;
                 self.init.runs(pid);
                 Ok(ToSource::Running(Running {
                     pid: self.init.pid_for_the_agent(pid),
@@ -157,13 +165,14 @@ impl Destination {
         }
     }
 
-    fn offered(&mut self, offer: Offer) -> Result<ToSource> {
+    fn offered(&mut self, offer: Box<Offer>, control: &TcpStream) -> Result<ToSource> {
         let (accepted, undecided) = accept::check(&offer)?;
+        fault::point(21, control)?;
         let reply = match undecided.is_empty() {
             true => ToSource::Accepted(accepted.clone()),
             false => ToSource::ContentNeeded(undecided.clone()),
         };
-        self.holding = Holding::Offer { offer: Box::new(offer), undecided, accepted };
+        self.holding = Holding::Offer { offer, undecided, accepted };
         Ok(reply)
     }
 

@@ -2,6 +2,7 @@
 //! [`Runnable::go_live`]) go live.
 
 use std::collections::HashMap;
+use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -9,22 +10,43 @@ use migrate_linux::libc;
 use migrate_linux::remote::{Batch, RemoteBuffer};
 use migrate_linux::spawn::CloneArgs;
 use migrate_linux::tracee::{Seized, Stopped};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::Making;
+use super::running::Init;
+use super::shell::Shell;
 use crate::error::{Doing, Error, Result};
+use crate::fault;
 use crate::image::layout::find_hole;
 use crate::image::{Final, ObjectId};
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::file::{self, NewFiles};
+use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::{attributes, limits, memory_map, surroundings};
 use crate::resources::thread::{ThreadState, cpu};
+use crate::state::{Arrival, StateDirectory};
 
-/// The process, complete. Dropped, it dies.
+/// The process, complete but perhaps for its locks. Dropped, it dies.
 pub struct Runnable {
     pid: i32,
+    /// Until the executor is out of it.
+    unfinished: Option<Unfinished>,
     threads: Vec<Stopped>,
     live: bool,
+    /// Its state file. Dropped after the process has been killed.
+    arrival: Option<Arrival>,
+}
+
+/// What is missing: locks that the original still holds, and then the executor's removal and the registers.
+struct Unfinished {
+    shell: Shell,
+    others: Vec<Stopped>,
+    locks: Vec<RecordLock>,
+    cpus: Vec<cpu::Cpu>,
+    gadget: u64,
 }
 
 /// Bytes of a new thread's block of calls.
@@ -40,7 +62,13 @@ const THREAD_FLAGS: u64 = (libc::CLONE_VM
     | CLONE_PTRACE;
 
 /// Makes the process complete. The source's last pages come meanwhile.
-pub fn prepare(mut making: Making, image: Final, id: MigrationId) -> Result<(Runnable, Ready)> {
+pub fn prepare(
+    mut making: Making,
+    image: Final,
+    id: MigrationId,
+    init: &Init,
+    control: &TcpStream,
+) -> Result<(Runnable, Ready)> {
     let mut steps = Steps::default();
     making.apply(&image.layout)?;
     steps.done("apply mappings");
@@ -63,12 +91,14 @@ pub fn prepare(mut making: Making, image: Final, id: MigrationId) -> Result<(Run
     set_memory_map(&mut making, &image, &executable)?;
     give_descriptors(&mut making, &image, &made)?;
     drop(made);
+    fault::point(24, control)?;
     steps.done("give descriptors");
     let mut batch = Batch::new();
     surroundings::restore(&image.process.surroundings, &mut batch);
     making.shell.run(&batch)?;
     let warnings = limits::restore(&image.process.limits, pid);
     let mut threads = make_threads(&mut making, &image.threads)?;
+    fault::point(25, control)?;
     steps.done("make threads");
 
     // A thread's rseq area must be in place before it is registered, and locking fills in pages.
@@ -81,11 +111,24 @@ pub fn prepare(mut making: Making, image: Final, id: MigrationId) -> Result<(Run
     }
     restore_first_thread(&mut making, &image, blocks)?;
     steps.done("restore threads");
-    let runnable = finish(making, &image, threads)?;
+    let mut unfinished = Unfinished {
+        shell: making.shell,
+        others: threads.map_or_else(Vec::new, |t| t.threads),
+        locks: image.locks,
+        cpus: image.threads.into_iter().map(|t| t.cpu).collect(),
+        gadget: image.gadget,
+    };
+    let locks_wanted = !unfinished.take_locks()?;
+    let mut runnable = Runnable { pid, unfinished: Some(unfinished), threads: Vec::new(), live: false, arrival: None };
+    if !locks_wanted {
+        runnable.finish()?;
+    }
     steps.done("set registers");
-    crate::state::write(id, crate::state::Stand::Prepared, pid).doing(|| "write the state file".into())?;
+    let arrival = Arrival::prepared(StateDirectory::of_this_host(), id, init.named(pid)?);
+    runnable.arrival = Some(arrival.doing(|| "write the state file".into())?);
+    fault::point(26, control)?;
     steps.done("write state");
-    Ok((runnable, Ready { warnings, timings: steps.list }))
+    Ok((runnable, Ready { warnings, locks_wanted, timings: steps.list }))
 }
 
 struct Steps {
@@ -262,35 +305,95 @@ fn restore_first_thread(making: &mut Making, image: &Final, blocks: Option<(u64,
     Ok(())
 }
 
-/// Takes the executor out and sets every thread's registers: nothing of ours is left in the process.
-fn finish(mut making: Making, image: &Final, threads: Option<NewThreads>) -> Result<Runnable> {
-    let pid = making.shell.pid;
-    making.shell.remove_executor(image.gadget)?;
-    let main = making.shell.let_go()?;
-    let mut runnable = Runnable { pid, threads: vec![main], live: false };
-    runnable.threads.extend(threads.into_iter().flat_map(|t| t.threads));
-    for (thread, image) in runnable.threads.iter_mut().zip(&image.threads) {
-        cpu::restore(&image.cpu, thread)?;
+impl Unfinished {
+    /// Takes the locks that can be had. Ok(false): somebody has one of them.
+    fn take_locks(&mut self) -> Result<bool> {
+        if self.locks.is_empty() {
+            return Ok(true);
+        }
+        let mut batch = Batch::new();
+        let tickets = record_locks::add_calls(&self.locks, true, &mut batch);
+        let results = self.shell.run(&batch)?;
+        for (ticket, lock) in tickets.into_iter().zip(&self.locks) {
+            match results.value(ticket) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => return Ok(false),
+                Err(e) => return Err(Error::io(format!("lock the file of descriptor {}", lock.descriptor), e.into())),
+            }
+        }
+        Ok(true)
     }
-    Ok(runnable)
 }
 
 impl Runnable {
-    /// The point of no return: the process runs. Returns its PID.
-    pub fn go_live(mut self, id: MigrationId) -> Result<i32> {
-        crate::state::write(id, crate::state::Stand::Committed, self.pid).doing(|| "write the state file".into())?;
-        self.live = true;
-        for thread in self.threads.drain(..) {
-            thread.detach()?;
+    /// Takes the executor out and sets every thread's registers: nothing of ours is left in the process.
+    fn finish(&mut self) -> Result<()> {
+        let Some(Unfinished { mut shell, others, cpus, gadget, .. }) = self.unfinished.take() else { return Ok(()) };
+        shell.remove_executor(gadget)?;
+        self.threads.push(shell.let_go()?);
+        self.threads.extend(others);
+        for (thread, image) in self.threads.iter_mut().zip(&cpus) {
+            cpu::restore(image, thread)?;
         }
-        crate::state::write(id, crate::state::Stand::Running, self.pid).doing(|| "write the state file".into())?;
+        Ok(())
+    }
+
+    /// The point of no return: the process runs. Returns its PID. Err: it does not, and never will.
+    pub fn go_live(mut self, control: &TcpStream) -> Result<i32> {
+        fault::point(27, control)?;
+        if let Some(unfinished) = self.unfinished.as_mut() {
+            if !unfinished.take_locks()? {
+                return Err(Error::Refused(vec!["another process was quicker to lock one of its files".into()]));
+            }
+            self.finish()?;
+        }
+        self.outlive_this_process()?;
+        fault::point(28, control)?;
+        let mut arrival = self.arrival.take().ok_or_else(|| Error::Invalid("it has no state file".into()))?;
+        if !arrival.commit().doing(|| "rename the state file".into())? {
+            return Err(Error::Refused(vec![
+                "the source has asked meanwhile, and was told that it is not run here".into(),
+            ]));
+        }
+        self.live = true;
+        if let Err(error) = self.let_run(control) {
+            // Those that are left go on when they are let go of, and the process stands at worst.
+            tracing::error!("process {} is to run here: {error}", self.pid);
+            self.threads.clear();
+            kill(Pid::from_raw(self.pid), Signal::SIGCONT).map_err(Into::into).doing(|| "continue it".into())?;
+        }
+        if let Err(error) = arrival.running() {
+            tracing::warn!("renaming the state file: {error}");
+        }
         Ok(self.pid)
+    }
+
+    /// Until here it would have died with this process. From here on it stands, by a SIGSTOP that is queued, should this process
+    /// die: it must neither run before it is committed nor be lost afterwards. The agent finds it by its state file.
+    fn outlive_this_process(&self) -> Result<()> {
+        kill(Pid::from_raw(self.pid), Signal::SIGSTOP).map_err(Into::into).doing(|| "pin the new process".into())?;
+        self.threads.iter().try_for_each(|thread| Ok(thread.outlive_tracer()?))
+    }
+
+    fn let_run(&mut self, control: &TcpStream) -> Result<()> {
+        fault::point(29, control)?;
+        if let Some(main) = self.threads.first_mut() {
+            main.swallow_pending(libc::SIGSTOP)?;
+        }
+        for (i, thread) in self.threads.drain(..).enumerate() {
+            thread.detach()?;
+            if i == 0 {
+                fault::point(30, control)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Drop for Runnable {
     fn drop(&mut self) {
-        if !self.live {
+        // An unfinished one is still a shell, which sees to its own end.
+        if !self.live && self.unfinished.take().is_none() && !self.threads.is_empty() {
             self.threads.drain(..).for_each(std::mem::forget);
             migrate_linux::spawn::kill_and_reap(self.pid);
         }

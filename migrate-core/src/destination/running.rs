@@ -10,6 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::error::{Doing, Error, Result};
+use crate::state::Named;
 
 /// What this process is to the new one.
 pub enum Init {
@@ -91,6 +92,17 @@ impl Init {
             Init::Host => inside,
             Init::Namespace { outside, .. } => *outside,
         }
+    }
+
+    /// The process of this PID as the host's agent names it.
+    pub fn named(&self, inside: i32) -> Result<Named> {
+        let process = Named::of(inside).doing(|| format!("read new process {inside}"))?;
+        let seen = match self {
+            Init::Host => Some(inside),
+            Init::Namespace { mounts, .. } => pid_namespace::pid_seen_from(mounts.as_fd(), inside),
+        };
+        let pid = seen.ok_or_else(|| Error::Invalid(format!("the host does not show new process {inside}")))?;
+        Ok(Named { pid, ..process })
     }
 
     /// Returns when this process is no longer needed.

@@ -8,6 +8,7 @@ use crate::identity::FileIdentity;
 use crate::plan::PidPolicy;
 use crate::resources::file::FileImage;
 use crate::resources::process::ProcessState;
+use crate::resources::process::record_locks::RecordLock;
 use crate::resources::thread::ThreadState;
 use layout::{Layout, LayoutChange, ShmObject};
 
@@ -33,13 +34,22 @@ pub struct Offer {
     /// Bytes of memory that it needs there.
     pub memory: u64,
     /// Every file that must be there, in the version that it is here.
-    pub files: Vec<FileIdentity>,
+    pub files: Vec<NeededFile>,
     /// What its CPU can do.
     pub cpu: CpuDescription,
     /// A digest of its vDSO's code.
     pub vdso: Option<[u8; 32]>,
     /// The user and group IDs that it has.
     pub uid: u32,
+}
+
+/// A file that must be at the destination.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NeededFile {
+    /// What it is here.
+    pub identity: FileIdentity,
+    /// The process may be writing it: it must be there, but only the frozen process says in which state.
+    pub written: bool,
 }
 
 /// What a program may use on a CPU; see [`migrate_linux::cpu`].
@@ -77,6 +87,13 @@ pub struct LayoutUpdate {
     pub drops: Vec<(u64, u64)>,
 }
 
+impl LayoutUpdate {
+    /// Whether there is anything to do.
+    pub fn is_needed(&self) -> bool {
+        !self.change.is_empty() || !self.objects.is_empty() || !self.drops.is_empty()
+    }
+}
+
 /// A number in the descriptor table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Descriptor {
@@ -97,6 +114,8 @@ pub struct Final {
     pub files: Vec<(ObjectId, FileImage)>,
     /// The descriptor table, ascending.
     pub descriptors: Vec<Descriptor>,
+    /// Its record locks.
+    pub locks: Vec<RecordLock>,
     /// What belongs to the process.
     pub process: ProcessState,
     /// Its threads, the first one first.

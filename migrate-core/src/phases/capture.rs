@@ -11,8 +11,7 @@ use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::image::{Descriptor, Final, LayoutUpdate, ObjectId};
-use crate::memory::select;
-use crate::memory::send::Chunks;
+use crate::memory::send::{Chunks, Counted};
 use crate::phase::Phase;
 use crate::proc::auxv::read_auxv_bytes;
 use crate::proc::limits::read_limits;
@@ -21,6 +20,7 @@ use crate::resources::FrozenThread;
 use crate::resources::file::{self, FileImage};
 use crate::resources::process::limits::Limits;
 use crate::resources::process::memory_map::MemoryMap;
+use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState};
 use crate::resources::thread::cpu::{self, Cpu};
@@ -33,6 +33,8 @@ pub struct Captured<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) image: Final,
+    /// What the page streams had done before the last round.
+    pub(super) counted: Counted,
 }
 
 impl<'r, 'o> Captured<'r, 'o> {
@@ -46,50 +48,55 @@ impl<'r, 'o> Captured<'r, 'o> {
 pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let Frozen { record, mut undo, mut subject, mut pages } = frozen;
     record.enter(Phase::Capture);
+    let counted = undo.held.streams.as_ref().map(|s| s.counters.snapshot()).unwrap_or_default();
     let layout = start_last_round(&undo, &mut subject, &mut pages)?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     process.inject_executor(&subject.space.layout, &pages.source)?;
-    let (files, descriptors) = capture_files(&mut subject)?;
+    undo.held.fault(5)?;
+    let (files, descriptors, locks) = capture_files(&mut subject)?;
+    let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     let (process_state, threads) = capture_tasks(process, &subject, &pages)?;
+    let gadget = process.gadget;
     let image = Final {
         layout,
         files,
         descriptors,
+        locks,
         process: process_state,
         threads,
-        gadget: process.gadget,
+        gadget,
         last_round: pages.next_round - 1,
     };
-    Ok(Captured { record, undo, subject, image })
+    undo.held.fault(6)?;
+    // Ending the dirty tracking takes 25 ms a GiB: later.
+    undo.held.pages = Some(pages);
+    Ok(Captured { record, undo, subject, image, counted })
 }
 
 /// Sets the page streams to work on what is left, and says how the address space has changed.
 fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -> Result<LayoutUpdate> {
-    let change = pages.told.change_to(&subject.space.layout);
-    let objects = subject.space.objects[pages.told_objects..].to_vec();
-    pages.told = subject.space.layout.clone();
-    pages.told_objects = subject.space.objects.len();
+    let look = pages.tracker.look(&subject.space.layout, &pages.pagemap, false)?;
+    // A page that was empty at the look before this one and holds something again is among the changed ones.
+    let empty = std::mem::take(&mut pages.empty).union(&look.empty);
+    let update = pages.update(subject, &empty)?;
     pages.layout_version += 1;
     pages.open_objects(subject)?;
-    let mut chunks = Chunks::default();
-    let mut regions = Vec::new();
-    for vma in subject.space.layout.vmas.iter().filter(|v| select::has_own_pages(v)) {
-        for range in select::own_pages(&pages.pagemap, vma, &mut regions)? {
-            chunks.add(0, select::zeros_matter(vma), range.start, range.end);
-        }
-    }
+    let pending = std::mem::take(&mut pages.pending);
+    let mut chunks = pages.chunks(&subject.space.layout, &look.changed.union(&pending));
+    let mut of_objects = Chunks::default();
     for object in &subject.space.objects {
         for range in pages.data_of(object.id)? {
-            chunks.add(object.id, false, range.start, range.end);
+            of_objects.add(object.id, false, range.start, range.end);
         }
     }
+    chunks.extend(of_objects.finish());
     let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
-    streams.begin_round(pages.next_round, pages.layout_version, chunks.finish())?;
+    streams.begin_round(pages.next_round, pages.layout_version, false, chunks)?;
     pages.next_round += 1;
-    Ok(LayoutUpdate { change, objects, drops: Vec::new() })
+    Ok(update)
 }
 
-type Files = (Vec<(ObjectId, FileImage)>, Vec<Descriptor>);
+type Files = (Vec<(ObjectId, FileImage)>, Vec<Descriptor>, Vec<RecordLock>);
 
 /// Reads the open files anew: descriptors may have come and gone since preflight.
 fn capture_files(subject: &mut Subject) -> Result<Files> {
@@ -100,7 +107,10 @@ fn capture_files(subject: &mut Subject) -> Result<Files> {
     }
     let mut files = Vec::new();
     let mut descriptors = Vec::new();
+    let mut locks = Vec::new();
     for shared in &subject.files {
+        let view = &shared.file.view;
+        locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
         files.push((shared.object, file::capture(&shared.file)?));
         for &number in &shared.numbers {
             let info = crate::proc::fdinfo::read_fdinfo(subject.pid, number)
@@ -110,7 +120,7 @@ fn capture_files(subject: &mut Subject) -> Result<Files> {
         }
     }
     descriptors.sort_by_key(|d| d.number);
-    Ok((files, descriptors))
+    Ok((files, descriptors, locks))
 }
 
 fn capture_tasks(

@@ -1,52 +1,113 @@
-//! Commit: from here on the process runs at the destination, or nobody knows.
+//! Commit: from here on the process runs at the destination, or it is found out where it does.
+
+use std::time::{Duration, Instant};
 
 use super::record::Record;
 use super::transfer::Prepared;
 use super::undo::UndoList;
+use crate::error::{Error, Result};
 use crate::phase::{Outcome, Phase};
-use crate::protocol::message::{ToDestination, ToSource};
+use crate::protocol::message::{Running, ToDestination, ToSource};
+use crate::protocol::question::{Answer, ask};
+use crate::state::Doubt;
+
+/// For how long the destination is asked what became of a commit that it did not answer.
+const ASKING: Duration = Duration::from_secs(10);
+/// Between two questions. The process stands still anyway.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a question may take to be accepted, and then to be answered.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tells the destination to run it. Never returns to a state in which both could run.
 pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
-    let Prepared { record, mut undo, subject } = prepared;
+    let Prepared { record, mut undo, subject, doubt } = prepared;
     record.enter(Phase::Commit);
-    let Some(peer) = undo.held.peer.as_mut() else {
-        return Outcome::StayedHere { why: "the destination is gone".into() };
-    };
-    let host = peer.host.clone();
-    let answer = peer.send(&ToDestination::Commit).and_then(|()| peer.receive());
+    if let Err(error) = pin(&mut undo, subject.pid) {
+        return stays(record, undo, error.to_string());
+    }
+    // Whatever happens from here on, panics included, it does not go on here by itself.
     undo.disarm();
-    match answer {
-        Ok(ToSource::Running(running)) => {
-            record.runs_again();
-            record.pid_there = Some(running.pid);
-            record.timing("resume there", std::time::Duration::from_micros(running.resume_us), true);
-            if let Some(frozen) = undo.held.frozen.take() {
-                frozen.kill(subject.pid);
-            }
-            if let Some(streams) = undo.held.streams.take() {
-                streams.close();
-            }
-            Outcome::Moved
+    match tell(&mut undo) {
+        Ok(running) => {
+            record.timing("resume there", Duration::from_micros(running.resume_us), true);
+            moved(record, undo, &doubt, running.pid)
         }
-        Ok(other) => in_doubt(record, undo, subject.pid, &host, &format!("it answered {other:?}")),
-        Err(error) => in_doubt(record, undo, subject.pid, &host, &error.to_string()),
+        Err(error) => settle(record, undo, &doubt, &error.to_string()),
     }
 }
 
-/// The process is left standing here: stopped, no longer traced.
-fn in_doubt(record: &mut Record<'_>, mut undo: UndoList, pid: i32, host: &str, what: &str) -> Outcome {
-    let mut note = String::new();
-    if let Some(frozen) = undo.held.frozen.take()
-        && let Err(error) = frozen.leave_standing()
-    {
-        note = format!(" ({error})");
+/// Should this agent be killed after this, the process stands, and does not run.
+fn pin(undo: &mut UndoList, pid: i32) -> Result<()> {
+    // First of all on a rollback: other steps run calls in it.
+    undo.push("take its SIGSTOP back", |held| held.frozen.as_mut().map_or(Ok(()), |frozen| frozen.unpin()));
+    match undo.held.frozen.as_mut() {
+        Some(frozen) => frozen.pin(pid)?,
+        None => return Err(Error::Invalid("nothing is frozen".into())),
     }
+    undo.held.fault(9)
+}
+
+fn tell(undo: &mut UndoList) -> Result<Running> {
+    let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
+    peer.send(&ToDestination::Commit)?;
+    undo.held.fault(10)?;
+    let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
+    match peer.receive()? {
+        ToSource::Running(running) => undo.held.fault(11).map(|()| running),
+        other => Err(peer.unexpected(&other)),
+    }
+}
+
+/// Asks until it is known where the process runs, or too long. `what`: why there is no answer to Commit.
+fn settle(record: &mut Record<'_>, undo: UndoList, doubt: &Doubt, what: &str) -> Outcome {
+    let since = Instant::now();
+    loop {
+        let why = match ask(doubt.address, doubt.id, PATIENCE) {
+            Ok(Answer::Committed(pid)) => return moved(record, undo, doubt, pid),
+            Ok(Answer::Refused) => return stays(record, undo, what.into()),
+            Ok(Answer::Unknown) => "its agent knows nothing of this migration".into(),
+            Ok(Answer::Failed(why)) => why,
+            Err(error) => error.to_string(),
+        };
+        if since.elapsed() > ASKING {
+            return in_doubt(record, undo, doubt, &format!("{what}; asked what became of it: {why}"));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: i32) -> Outcome {
     record.runs_again();
+    record.pid_there = Some(pid_there);
+    if let Some(frozen) = undo.held.frozen.take() {
+        frozen.kill(doubt.process.pid);
+    }
+    if let Some(leaving) = undo.held.leaving.take() {
+        leaving.settled();
+    }
+    if let Some(streams) = undo.held.streams.take() {
+        streams.close();
+    }
+    Outcome::Moved
+}
+
+fn stays(record: &mut Record<'_>, undo: UndoList, why: String) -> Outcome {
+    undo.roll_back();
+    record.runs_again();
+    Outcome::StayedHere { why }
+}
+
+/// The process is left standing here: stopped, no longer traced. Its state file stays.
+fn in_doubt(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, what: &str) -> Outcome {
+    let left = undo.held.frozen.take().map_or(Ok(()), |frozen| frozen.leave_standing());
+    record.runs_again();
+    let note = left.map_or_else(|error| format!(" ({error})"), |()| String::new());
+    let Doubt { id, host, .. } = doubt;
     Outcome::InDoubt {
         why: format!(
-            "{host} was told to run it, and did not answer: {what}. It stands still here (stopped){note}. Look whether it runs on {host}. \
-             If it does: kill -KILL {pid}. If it does not: kill -CONT {pid}"
+            "{host} was told to run it, and did not answer: {what}. It stands still here{note}; an agent on this host goes on \
+             asking and settles it. To settle it yourself, look whether it runs on {host}. \
+             If it does: migrate-cli resolve {id} --there. If it does not, and never will: migrate-cli resolve {id} --here"
         ),
     }
 }

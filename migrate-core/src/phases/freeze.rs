@@ -1,12 +1,14 @@
 //! The freeze: every thread stands, and whatever runs inside the process from here on is a batch of ours.
 
-use migrate_linux::remote::{self, EXECUTOR_SIZE, Executor};
+use std::os::fd::OwnedFd;
+
+use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Results};
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 
 use super::capture::{Captured, capture};
 use super::pre_copy::{Pages, Precopied, Tids};
 use super::record::Record;
-use super::subject::{Subject, innermost};
+use super::subject::{Subject, innermost, new_relations};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, EXEC, Layout, find_hole};
@@ -55,8 +57,11 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         None => Ok(()),
     });
     let threads = stop_all(pid)?;
+    let thread_count = threads.len();
     undo.held.frozen = Some(FrozenProcess { threads, executor: None, gadget: 0, pinned: false });
-    let obstacles = subject.space.read_quickly(pid)?;
+    undo.held.fault(4)?;
+    let mut obstacles = subject.space.read_quickly(pid)?;
+    obstacles.extend(new_relations(pid, thread_count)?);
     if !obstacles.is_empty() {
         return Err(Error::Refused(obstacles));
     }
@@ -127,6 +132,32 @@ fn find_gadget(layout: &Layout, source: &PageSource) -> Result<u64> {
     Err(Error::Refused(vec!["no system call instruction was found in its code".into()]))
 }
 
+/// Has the process make a userfaultfd, takes a duplicate, and has it close its own. It stands for less than a tenth of a
+/// millisecond.
+pub fn borrow_userfaultfd(subject: &Subject, source: &PageSource) -> Result<OwnedFd> {
+    let gadget = find_gadget(&subject.space.layout, source)?;
+    let thread = Seized::seize(subject.pid, false)?;
+    thread.interrupt()?;
+    let (mut stopped, _) = thread.wait_stopped()?;
+    let signal = remote::quiet_signal(subject.status.sig_caught, 0);
+    let flags = (nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK) as u64;
+    let number = remote::single_call(&mut stopped, gadget, signal, nix::libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])?;
+    let taken = subject.pidfd.get_fd(number as i32);
+    remote::single_call(&mut stopped, gadget, signal, nix::libc::SYS_close, [number, 0, 0, 0, 0, 0])?;
+    resume_unnoticed(stopped)?;
+    taken.doing(|| "take the userfaultfd of the process".into())
+}
+
+/// Lets a thread run on; a call of it that the stop interrupted goes on too.
+fn resume_unnoticed(mut stopped: Stopped) -> migrate_linux::error::Result<()> {
+    let regs = stopped.registers()?;
+    let resumed = regs.resumable(false, signal_due(&stopped)?);
+    if resumed != regs {
+        stopped.set_registers(&resumed)?;
+    }
+    stopped.detach()
+}
+
 impl FrozenProcess {
     /// Puts an executor into a hole of the address space.
     pub fn inject_executor(&mut self, layout: &Layout, source: &PageSource) -> Result<()> {
@@ -142,13 +173,29 @@ impl FrozenProcess {
         Ok(())
     }
 
+    /// Takes the SIGSTOP back.
+    pub fn unpin(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.pinned) {
+            self.first()?.stopped.swallow_pending(nix::libc::SIGSTOP)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one batch in its first thread.
+    pub fn run(&mut self, batch: &Batch) -> Result<Results> {
+        let executor = self.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
+        let first =
+            self.threads.first_mut().ok_or_else(|| Error::Invalid("a frozen process without threads".into()))?;
+        Ok(executor.calls_in(&mut first.stopped)?.run(batch)?)
+    }
+
     /// Its first thread.
     pub fn first(&mut self) -> Result<&mut FrozenThread> {
         self.threads.first_mut().ok_or_else(|| Error::Invalid("a frozen process without threads".into()))
     }
 
-    /// Queues a SIGSTOP, so that the process stands, and does not run, should its tracer die from now on. It is taken back by
-    /// [`FrozenProcess::thaw`]; the program never sees it.
+    /// Queues a SIGSTOP, so that the process stands, and does not run, should its tracer die from now on. Nothing can be run in it
+    /// until [`FrozenProcess::unpin`]; the program never sees the signal.
     pub fn pin(&mut self, pid: i32) -> Result<()> {
         use nix::sys::signal::{Signal, kill};
         kill(nix::unistd::Pid::from_raw(pid), Signal::SIGSTOP)
@@ -169,20 +216,22 @@ impl FrozenProcess {
         }
     }
 
-    /// Takes everything of ours out of it and leaves it stopped by the SIGSTOP that is queued.
-    pub fn leave_standing(mut self) -> Result<()> {
-        self.pinned = false;
-        self.thaw()
+    /// Leaves it stopped by the SIGSTOP that is queued, no longer traced. The executor's mapping stays in it: to take that out, its
+    /// first thread would have to run, and for that moment the SIGSTOP be taken back.
+    pub fn leave_standing(self) -> Result<()> {
+        let mut failure = Ok(());
+        for thread in self.threads {
+            let stopped = thread.stopped;
+            let result = resume_unnoticed(stopped);
+            failure = failure.and(result.map_err(Error::from));
+        }
+        failure
     }
 
     /// Lets it run here, as if nothing had happened.
     pub fn thaw(mut self) -> Result<()> {
         let (executor, gadget) = (self.executor.take(), self.gadget);
-        let mut failure = Ok(());
-        if self.pinned {
-            let first = self.first()?;
-            failure = first.stopped.swallow_pending(nix::libc::SIGSTOP).map_err(Error::from);
-        }
+        let mut failure = self.unpin();
         for (i, thread) in self.threads.into_iter().enumerate() {
             let mut stopped = thread.stopped;
             let result = (|| {
@@ -191,13 +240,7 @@ impl FrozenProcess {
                 {
                     executor.remove(&mut stopped, gadget)?;
                 }
-                let regs = stopped.registers()?;
-                let due = signal_due(&stopped)?;
-                let resumed = regs.resumable(false, due);
-                if resumed != regs {
-                    stopped.set_registers(&resumed)?;
-                }
-                stopped.detach()
+                resume_unnoticed(stopped)
             })();
             failure = failure.and(result.map_err(Error::from));
         }

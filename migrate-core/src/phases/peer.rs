@@ -74,6 +74,16 @@ impl Peer {
         Error::Invalid(format!("{} answered out of turn: {message:?}", self.host))
     }
 
+    /// The control connection.
+    pub fn stream(&self) -> &TcpStream {
+        self.connection.stream()
+    }
+
+    /// Where its agent answered.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Bytes sent on the control connection.
     pub fn bytes_sent(&self) -> u64 {
         self.connection.bytes_sent()

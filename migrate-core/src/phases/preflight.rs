@@ -1,6 +1,9 @@
 //! Preflight: both sides are asked whether the move can work. Nothing has been changed afterwards, neither here nor there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use nix::libc::{O_ACCMODE, O_RDONLY};
 
 use super::peer::Peer;
 use super::pre_copy::Ready;
@@ -10,7 +13,7 @@ use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
 use crate::image::layout::Backing;
-use crate::image::{CpuDescription, Offer};
+use crate::image::{CpuDescription, NeededFile, Offer};
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::proc::listing::read_tids;
@@ -36,7 +39,7 @@ pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready
         record.warn(warning);
     }
     let mut peer = Peer::connect(&plan.host, plan.pid)?;
-    peer.send(&ToDestination::Offer(offer))?;
+    peer.send(&ToDestination::Offer(Box::new(offer)))?;
     let mut answer = peer.receive()?;
     if let ToSource::ContentNeeded(indices) = &answer {
         let mut content = Vec::new();
@@ -45,7 +48,7 @@ pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready
                 .needed
                 .get(*index as usize)
                 .ok_or_else(|| Error::Invalid("the destination asks for a file that was not offered".into()))?;
-            content.push(identity(&file.path, Depth::Content, &mut cache)?);
+            content.push(identity(&file.identity.path, Depth::Content, &mut cache)?);
         }
         peer.send(&ToDestination::Content(content))?;
         answer = peer.receive()?;
@@ -67,13 +70,20 @@ fn identity(path: &[u8], depth: Depth, cache: &mut DigestCache) -> Result<FileId
 }
 
 /// Every file that must be at the destination: executable, mapped files, open files, directories.
-fn needed_files(subject: &Subject, cache: &mut DigestCache) -> Result<Vec<FileIdentity>> {
-    let mut paths: Vec<&[u8]> = vec![&subject.executable, &subject.working_directory, &subject.root];
-    paths.extend(subject.space.layout.files.iter().map(|f| f.path.as_slice()));
-    paths.extend(subject.files.iter().filter_map(|f| file::needs(&f.file.view)).map(|p| p.as_encoded_bytes()));
-    paths.sort_unstable();
-    paths.dedup();
-    paths.into_iter().map(|path| identity(path, Depth::Stat, cache)).collect()
+fn needed_files(subject: &Subject, cache: &mut DigestCache) -> Result<Vec<NeededFile>> {
+    let mut written: BTreeMap<&[u8], bool> = BTreeMap::new();
+    let always = [&subject.executable, &subject.working_directory, &subject.root].map(|path| (path.as_slice(), false));
+    let mapped = subject.space.layout.files.iter().map(|f| (f.path.as_slice(), f.writable));
+    let open = subject.files.iter().filter_map(|f| {
+        let view = &f.file.view;
+        let writes = view.status_flags() & O_ACCMODE != O_RDONLY;
+        Some((file::needs(view)?.as_encoded_bytes(), writes))
+    });
+    for (path, writes) in always.into_iter().chain(mapped).chain(open) {
+        *written.entry(path).or_default() |= writes;
+    }
+    let identify = |(path, written)| Ok(NeededFile { identity: identity(path, Depth::Stat, cache)?, written });
+    written.into_iter().map(identify).collect()
 }
 
 fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {

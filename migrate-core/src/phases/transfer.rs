@@ -1,13 +1,21 @@
 //! Transfer: the destination gets everything, and is ready to run the process.
 
 use super::capture::Captured;
+use std::time::{Duration, Instant};
+
+use migrate_linux::remote::Batch;
+
 use super::commit::commit;
+use super::freeze::FrozenProcess;
 use super::record::Record;
 use super::subject::Subject;
 use super::undo::UndoList;
-use crate::error::{Error, Result};
-use crate::phase::{Outcome, Phase, Round};
+use crate::error::{Doing, Error, Result};
+use crate::fault;
+use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
+use crate::resources::process::record_locks::{self, RecordLock};
+use crate::state::{Doubt, Leaving, Named, StateDirectory};
 
 /// The destination could run the process, and does not. The only state that can commit.
 #[must_use]
@@ -15,6 +23,7 @@ pub struct Prepared<'r, 'o> {
     pub(super) record: &'r mut Record<'o>,
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
+    pub(super) doubt: Doubt,
 }
 
 impl Prepared<'_, '_> {
@@ -26,31 +35,65 @@ impl Prepared<'_, '_> {
 
 /// One round trip for Prepare; the pages' barriers come in the same time.
 pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> {
-    let Captured { record, mut undo, subject, image } = captured;
+    let Captured { record, mut undo, subject, image, counted } = captured;
     record.enter(Phase::Transfer);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let held = &mut undo.held;
     let peer = held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
-    peer.send(&ToDestination::Prepare(image))?;
-    // Should this agent be killed from here on, the process must stand and not run.
-    if let Some(frozen) = held.frozen.as_mut() {
-        frozen.pin(subject.pid)?;
-    }
+    let locks = image.locks.clone();
+    peer.send(&ToDestination::Prepare(Box::new(image)))?;
+    fault::point(7, peer.stream())?;
+    // While the destination works.
+    let process = Named::of(subject.pid).doing(|| format!("read process {}", subject.pid))?;
+    let doubt = Doubt { id: peer.id, process, address: peer.address(), host: peer.host.clone() };
+    let leaving = Leaving::note(StateDirectory::of_this_host(), &doubt);
+    held.leaving = Some(leaving.doing(|| "write the state file".into())?);
     let ready = match peer.receive()? {
         ToSource::Prepared(ready) => ready,
         other => return Err(peer.unexpected(&other)),
     };
+    fault::point(8, peer.stream())?;
     let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
-    streams.finish_round()?;
+    streams.finish_round(|_| ())?;
     ready.warnings.into_iter().for_each(|w| record.warn(w));
     for (name, us) in ready.timings {
-        record.timing(name, std::time::Duration::from_micros(us), true);
+        record.timing(name, Duration::from_micros(us), true);
     }
-    record.count(&streams.counters, peer.bytes_sent());
-    record.rounds.push(Round {
-        pages: record.pages.sent,
-        bytes: record.bytes_sent,
-        us: began.elapsed().as_micros() as u64,
+    record.round(&counted, &streams.counters.snapshot(), began.elapsed());
+    record.count(&streams.counters.snapshot(), peer.bytes_sent());
+    if ready.locks_wanted {
+        give_up_locks(&mut undo, locks)?;
+    }
+    Ok(Prepared { record, undo, subject, doubt })
+}
+
+/// The destination can have the locks only when this process has not: the last thing before the commit.
+fn give_up_locks(undo: &mut UndoList, locks: Vec<RecordLock>) -> Result<()> {
+    let again = locks.clone();
+    undo.push("take its locks again", move |held| {
+        let frozen = held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
+        take_again(frozen, &again)
     });
-    Ok(Prepared { record, undo, subject })
+    let frozen = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
+    let mut batch = Batch::new();
+    record_locks::add_calls(&locks, false, &mut batch);
+    frozen.run(&batch).map(drop)
+}
+
+/// Nobody else is likely to have been quicker; if somebody was, the process waits for its locks as it would have.
+fn take_again(frozen: &mut FrozenProcess, locks: &[RecordLock]) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let since = Instant::now();
+    loop {
+        let mut batch = Batch::new();
+        let tickets = record_locks::add_calls(locks, true, &mut batch);
+        let results = frozen.run(&batch)?;
+        if tickets.into_iter().all(|ticket| results.value(ticket).is_ok()) {
+            return Ok(());
+        }
+        if since.elapsed() > PATIENCE {
+            return Err(Error::Invalid("another process took a file lock of it during the move and keeps it".into()));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

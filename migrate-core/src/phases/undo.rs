@@ -5,8 +5,11 @@
 
 use super::freeze::FrozenProcess;
 use super::peer::Peer;
+use super::pre_copy::Pages;
 use crate::error::Result;
+use crate::fault;
 use crate::memory::send::PageStreams;
+use crate::state::Leaving;
 
 /// What the steps of a migration hold, and undoing acts on.
 #[derive(Default)]
@@ -15,8 +18,19 @@ pub struct Held {
     pub peer: Option<Peer>,
     /// The page streams.
     pub streams: Option<PageStreams>,
+    /// The memory copy, with its dirty tracking.
+    pub pages: Option<Pages>,
     /// The process, stopped.
     pub frozen: Option<FrozenProcess>,
+    /// The note that it may run elsewhere.
+    pub leaving: Option<Leaving>,
+}
+
+impl Held {
+    /// A numbered fault point.
+    pub fn fault(&self, number: u32) -> Result<()> {
+        self.peer.as_ref().map_or(Ok(()), |peer| fault::point(number, peer.stream()))
+    }
 }
 
 type Step = Box<dyn FnOnce(&mut Held) -> Result<()>>;
@@ -27,6 +41,7 @@ pub struct UndoList {
     /// What is held.
     pub held: Held,
     steps: Vec<(&'static str, Step)>,
+    disarmed: bool,
 }
 
 impl UndoList {
@@ -35,18 +50,30 @@ impl UndoList {
         self.steps.push((what, Box::new(step)));
     }
 
-    /// Past the point of no return: nothing is undone.
+    /// Past the point of no return: nothing is undone, whatever happens.
     pub fn disarm(&mut self) {
-        self.steps.clear();
+        self.disarmed = true;
+    }
+
+    /// Undoes everything after all: it is certain that the process does not run elsewhere.
+    pub fn roll_back(mut self) {
+        self.disarmed = false;
     }
 }
 
 impl Drop for UndoList {
     fn drop(&mut self) {
+        if self.disarmed {
+            return;
+        }
         while let Some((what, step)) = self.steps.pop() {
             if let Err(error) = step(&mut self.held) {
                 tracing::warn!("undoing ({what}): {error}");
             }
+        }
+        // Last of all: until the process runs, the note says that it stands.
+        if let Some(leaving) = self.held.leaving.take() {
+            leaving.settled();
         }
     }
 }

@@ -8,3 +8,4 @@ pub mod local;
 pub mod message;
 pub mod pages;
 pub mod preamble;
+pub mod question;

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use bincode::{Decode, Encode};
-use nix::libc::{O_PATH, S_IFREG};
+use nix::libc::{O_ACCMODE, O_PATH, O_RDONLY, S_IFREG};
 
 use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, offset, open_again, seek_to};
 use crate::error::{Doing, Error, Result};
@@ -21,6 +21,8 @@ pub struct RegularImage {
     offset: i64,
     /// Bytes in it when the process stood still: the destination must see as many.
     size: i64,
+    /// When it was changed last, seconds and nanoseconds: the same there, when the process may write it.
+    mtime: (i64, i64),
 }
 
 /// The kind.
@@ -75,8 +77,9 @@ impl FileKind for Regular {
         let flags = flags_now(from)? | from.view.status_flags() & O_PATH;
         let offset = if flags & O_PATH != 0 { 0 } else { offset(from)? };
         let stat = nix::sys::stat::fstat(&from.duplicate).map_err(std::io::Error::from);
-        let size = stat.doing(|| format!("stat descriptor {}", from.view.number))?.st_size;
-        Ok(RegularImage { path: path.as_bytes().to_vec(), flags, offset, size })
+        let stat = stat.doing(|| format!("stat descriptor {}", from.view.number))?;
+        let mtime = (stat.st_mtime, stat.st_mtime_nsec);
+        Ok(RegularImage { path: path.as_bytes().to_vec(), flags, offset, size: stat.st_size, mtime })
     }
 
     fn create(image: &RegularImage, _new: &mut NewFiles) -> Result<OwnedFd> {
@@ -84,12 +87,17 @@ impl FileKind for Regular {
         if image.flags & O_PATH != 0 {
             return Ok(fd);
         }
-        let there = nix::sys::stat::fstat(&fd).map_err(std::io::Error::from).doing(|| "stat a file".into())?.st_size;
-        if there != image.size {
+        let there = nix::sys::stat::fstat(&fd).map_err(std::io::Error::from).doing(|| "stat a file".into())?;
+        let written = image.flags & O_ACCMODE != O_RDONLY;
+        let differs = match (there.st_size, (there.st_mtime, there.st_mtime_nsec)) {
+            (size, _) if size != image.size => format!("has {} bytes there and {size} here", image.size),
+            (_, mtime) if written && mtime != image.mtime => "was last changed at another time than there".into(),
+            _ => String::new(),
+        };
+        if !differs.is_empty() {
+            let path = String::from_utf8_lossy(&image.path);
             return Err(Error::Invalid(format!(
-                "{} has {} bytes on the source and {there} here; the hosts must share it, or it must not change while the process moves",
-                String::from_utf8_lossy(&image.path),
-                image.size
+                "{path}, which the process has open, {differs}; the hosts must share the file"
             )));
         }
         seek_to(&fd, image.offset)?;

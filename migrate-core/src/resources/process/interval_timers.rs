@@ -10,7 +10,7 @@ use crate::resources::{FrozenThread, TaskKind};
 pub enum IntervalTimers {}
 
 const SIZE: usize = 32;
-const TIMERS: [i32; 3] = [libc::ITIMER_REAL as i32, libc::ITIMER_VIRTUAL as i32, libc::ITIMER_PROF as i32];
+const TIMERS: [i32; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
 
 impl TaskKind for IntervalTimers {
     const NAME: &'static str = "interval timers";

@@ -5,6 +5,7 @@ mod handlers;
 mod interval_timers;
 pub mod limits;
 pub mod memory_map;
+pub mod record_locks;
 pub mod surroundings;
 
 use bincode::{Decode, Encode};

@@ -1,0 +1,95 @@
+//! POSIX record locks (fcntl(2), F_SETLK): descriptor, read or write, start, length. They belong to the process, whichever
+//! descriptor it used, and closing any descriptor of the file drops them: so they are taken when the descriptor table is complete.
+//!
+//! Where both hosts share the file, the new process cannot have a lock while the old one holds it. Then the source gives its
+//! locks up once everything else is ready, and the destination takes them before it says that the process is its own: for the
+//! fraction of a millisecond between the two nobody has them, and should somebody else be quicker, the move is rolled back.
+
+use bincode::{Decode, Encode};
+use migrate_linux::libc;
+use migrate_linux::remote::{Batch, Ticket};
+
+use crate::proc::fdinfo::FdInfo;
+
+/// One lock.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RecordLock {
+    /// The descriptor that it was taken through.
+    pub descriptor: i32,
+    /// F_WRLCK, else F_RDLCK.
+    pub write: bool,
+    /// First byte.
+    pub start: i64,
+    /// Bytes; 0: to the end of the file, wherever that will be.
+    pub length: i64,
+}
+
+/// The POSIX locks that a descriptor's fdinfo shows. Err: it has a lock of another kind, or one that makes no sense.
+pub fn parse(descriptor: i32, info: &FdInfo) -> Result<Vec<RecordLock>, String> {
+    let lines = info.extra.iter().filter(|(key, _)| key == b"lock").map(|(_, value)| value);
+    lines.map(|line| parse_line(descriptor, &String::from_utf8_lossy(line))).collect()
+}
+
+/// `1: POSIX  ADVISORY  WRITE 4242 fe:00:1234 0 EOF` (fs/locks.c `lock_get_status`).
+fn parse_line(descriptor: i32, line: &str) -> Result<RecordLock, String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [_, kind, _, mode, _, _, start, end] = words[..] else {
+        return Err(format!("fd {descriptor}: a lock that is not understood ({line})"));
+    };
+    if kind != "POSIX" {
+        return Err(format!(
+            "fd {descriptor}: holds a lock of kind {kind}; only POSIX record locks can move yet: let the program release it"
+        ));
+    }
+    let parsed = match end {
+        "EOF" => start.parse().ok().map(|start| (start, 0)),
+        end => start
+            .parse::<i64>()
+            .ok()
+            .zip(end.parse::<i64>().ok())
+            .and_then(|(s, e)| Some((s, e.checked_sub(s)?.checked_add(1)?))),
+    };
+    let (start, length) = parsed.ok_or_else(|| format!("fd {descriptor}: a lock that is not understood ({line})"))?;
+    Ok(RecordLock { descriptor, write: mode == "WRITE", start, length })
+}
+
+/// Adds the calls that take the locks (or give them up); none of them waits. Ok of a ticket: done.
+pub fn add_calls(locks: &[RecordLock], take: bool, batch: &mut Batch) -> Vec<Ticket> {
+    let mut tickets = Vec::with_capacity(locks.len());
+    for lock in locks {
+        let kind = match (take, lock.write) {
+            (false, _) => libc::F_UNLCK,
+            (true, true) => libc::F_WRLCK,
+            (true, false) => libc::F_RDLCK,
+        };
+        // struct flock: type, whence (SEEK_SET), padding, start, length, pid, padding.
+        let mut bytes = [0u8; 32];
+        bytes[..2].copy_from_slice(&(kind as i16).to_le_bytes());
+        bytes[8..16].copy_from_slice(&lock.start.to_le_bytes());
+        bytes[16..24].copy_from_slice(&lock.length.to_le_bytes());
+        let flock = batch.bytes(&bytes);
+        tickets.push(batch.call(libc::SYS_fcntl, [lock.descriptor.into(), libc::F_SETLK.into(), flock.into()]));
+    }
+    tickets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_understood_or_refused() {
+        let lock = |write, start, length| RecordLock { descriptor: 3, write, start, length };
+        assert_eq!(parse_line(3, "1: POSIX  ADVISORY  WRITE 4242 fe:00:1234 0 EOF"), Ok(lock(true, 0, 0)));
+        assert_eq!(
+            parse_line(3, "2: POSIX  ADVISORY  READ 4242 fe:00:1234 1073741826 1073742335"),
+            Ok(lock(false, 1_073_741_826, 510))
+        );
+        assert!(parse_line(3, "1: FLOCK  ADVISORY  WRITE 1 fe:00:1 0 EOF").unwrap_err().contains("FLOCK"));
+        for bad in
+            ["", "1: POSIX", "1: POSIX ADVISORY WRITE 1 a:b:1 x EOF", "1: POSIX A WRITE 1 a:b:1 0 -9223372036854775808"]
+        {
+            assert!(parse_line(3, bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A process by PID and start time: together they never come to mean another one.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use migrate_linux::pidfd::PidFd;
+use nix::libc;
+
+use crate::proc::is_gone;
+use crate::proc::stat::{Stat, read_stat};
+
+/// A process of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// Its PID.
+    pub pid: i32,
+    /// When it started: clock ticks since boot, field 22 of proc_pid_stat(5).
+    pub start: u64,
+}
+
+impl Named {
+    /// The process that has this PID now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(pid: i32) -> io::Result<Named> {
+        Ok(Named { pid, start: read_stat(pid)?.starttime })
+    }
+
+    fn stat(&self) -> io::Result<Option<Stat>> {
+        match read_stat(self.pid) {
+            Ok(stat) => Ok(Some(stat).filter(|s| s.starttime == self.start && !matches!(s.state, b'Z' | b'X'))),
+            Err(e) if is_gone(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether it has not ended.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn is_there(&self) -> io::Result<bool> {
+        Ok(self.stat()?.is_some())
+    }
+
+    /// Sends it a signal. Ok(false): it has ended.
+    ///
+    /// # Errors
+    /// Those of pidfd_send_signal(2).
+    pub fn signal(&self, signal: i32) -> io::Result<bool> {
+        // The descriptor first: if the PID is still this process's afterwards, it is what the descriptor means.
+        let pidfd = match PidFd::open(self.pid) {
+            Ok(pidfd) => pidfd,
+            Err(_) if !self.is_there()? => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        if !self.is_there()? {
+            return Ok(false);
+        }
+        match pidfd.send_signal(signal) {
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Continues it if it stands by a stop signal. Ok(false): it has ended.
+    ///
+    /// # Errors
+    /// Those of [`Named::signal`].
+    pub fn go_on(&self) -> io::Result<bool> {
+        match self.stat()? {
+            None => Ok(false),
+            // One that runs is spared the signal: it may have a handler for it.
+            Some(stat) if stat.state != b'T' => Ok(true),
+            Some(_) => self.signal(libc::SIGCONT),
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid, self.start)
+    }
+}
+
+impl FromStr for Named {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Named, ()> {
+        let (pid, start) = text.trim_end().split_once(' ').ok_or(())?;
+        Ok(Named { pid: pid.parse().ok().filter(|p| *p > 0).ok_or(())?, start: start.parse().map_err(|_| ())? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_reused_number_is_never_signalled() {
+        let mut child = Command::new("sleep").arg("100").spawn().expect("sleep");
+        let named = Named::of(child.id() as i32).expect("it is there");
+        assert_eq!(named.to_string().parse(), Ok(named));
+        let earlier = Named { start: named.start - 1, ..named };
+        assert!(!earlier.signal(libc::SIGKILL).expect("asked"));
+        assert!(named.is_there().expect("asked") && named.go_on().expect("asked"));
+        assert!(named.signal(libc::SIGKILL).expect("killed"));
+        child.wait().expect("waited");
+        assert!(!named.signal(libc::SIGKILL).expect("asked") && !named.is_there().expect("asked"));
+        for bad in ["", "1", "0 5", "-1 5", "x 5", "5 x"] {
+            assert!(bad.parse::<Named>().is_err(), "{bad}");
+        }
+    }
+}
