@@ -208,10 +208,25 @@ fn leave() -> ! {
 
 /// Ends a process that is this one's child or tracee and waits until its number is free.
 pub fn kill_and_reap(pid: i32) {
-    // SAFETY: plain system calls without memory; the PID cannot have been reused, since nobody else reaps it.
-    unsafe {
-        libc::kill(pid, libc::SIGKILL);
-        libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL);
+    // SAFETY: a plain system call without memory; the PID cannot have been reused, since nobody else reaps it.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    // A traced thread stays until its tracer has waited for it, and the first one is not reported before all others are gone.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let others = threads.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|tid| *tid != pid);
+    others.for_each(wait_for_end);
+    wait_for_end(pid);
+}
+
+fn wait_for_end(tid: i32) {
+    let mut status = 0;
+    loop {
+        // SAFETY: status is a valid place for one int.
+        let waited = unsafe { libc::waitpid(tid, &mut status, libc::__WALL) };
+        // A stop from before may be reported first. ECHILD: a thread that is not traced, which nobody needs to wait for.
+        let again = (waited == tid && libc::WIFSTOPPED(status)) || (waited == -1 && Errno::last() == Errno::EINTR);
+        if !again {
+            return;
+        }
     }
 }
 

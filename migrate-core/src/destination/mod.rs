@@ -64,6 +64,10 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<(
     shell::raise_descriptor_limit();
     // A source that vanished without a word must not be waited for for ever.
     migrate_linux::sockets::notice_lost_peer(&control);
+    // A source that has vanished must not leave a half-made process behind.
+    if let Err(error) = migrate_linux::sockets::notice_silence(&control) {
+        tracing::warn!("set up the connection: {error}");
+    }
     let mut connection = Connection::new(control);
     let mut destination = Destination {
         id,

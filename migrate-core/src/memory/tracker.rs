@@ -18,6 +18,8 @@ pub struct Look {
     /// Pages that hold nothing: they are as mapped, or zero. Every page that held something at the last look and no longer does is
     /// among them.
     pub empty: PageSet,
+    /// Guard pages (MADV_GUARD_INSTALL) that are new since the last look, and perhaps others.
+    pub guards: PageSet,
 }
 
 /// Finds what has changed. After every look with `rearm` the next one finds all that was written since.
@@ -41,7 +43,7 @@ impl DirtyTracker for Untracked {
     }
 
     fn look(&mut self, layout: &Layout, pagemap: &PageMap, _rearm: bool) -> Result<Look> {
-        let mut found = Found::default();
+        let mut found = Found { guard: known_guard(pagemap), ..Found::default() };
         for vma in layout.vmas.iter().filter(|v| has_own_pages(v)) {
             found.scan_all(vma.start..vma.end, is_of_file(vma), pagemap, false).map_err(|e| failed(vma, e))?;
         }
@@ -139,6 +141,16 @@ struct Found {
     regions: Vec<PageRegion>,
     changed: Vec<Range<u64>>,
     empty: Vec<Range<u64>>,
+    guards: Vec<Range<u64>>,
+    /// [`category::GUARD`], where the kernel knows it.
+    guard: u64,
+}
+
+/// [`category::GUARD`] where the kernel knows it, else 0: then guard pages look like swap, and reading them fails.
+fn known_guard(pagemap: &PageMap) -> u64 {
+    let request = ScanRequest { all_of: category::GUARD, report: category::GUARD, ..ScanRequest::default() };
+    let probe = pagemap.supports_scan() && pagemap.scan(PAGE..2 * PAGE, request, &mut Vec::new()).is_ok();
+    if probe { category::GUARD } else { 0 }
 }
 
 /// Pages that hold something; in a file's mapping, something other than the file.
@@ -156,7 +168,7 @@ impl Found {
         pagemap: &PageMap,
         arm: bool,
     ) -> std::result::Result<(), ScanError> {
-        let request = ScanRequest { write_protect: arm, check_tracked: arm, ..own_pages(of_file) };
+        let request = ScanRequest { report: self.guard, write_protect: arm, check_tracked: arm, ..own_pages(of_file) };
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min(at.saturating_add(STRIDE));
@@ -166,7 +178,9 @@ impl Found {
             let mut behind = at;
             for region in &self.regions {
                 self.empty.push(behind..region.start);
-                self.changed.push(region.start..region.end);
+                let pages = region.start..region.end;
+                let is_guard = region.categories & self.guard != 0;
+                if is_guard { &mut self.guards } else { &mut self.changed }.push(pages);
                 behind = region.end;
             }
             result?;
@@ -211,7 +225,7 @@ impl Found {
         pagemap: &PageMap,
         rearm: bool,
     ) -> std::result::Result<(), ScanError> {
-        let report = category::WRITTEN | category::SWAPPED;
+        let report = category::WRITTEN | category::SWAPPED | self.guard;
         let request = ScanRequest { report, write_protect: rearm, check_tracked: true, ..own_pages(of_file) };
         self.regions.clear();
         let result = pagemap.scan(range.clone(), request, &mut self.regions);
@@ -219,6 +233,10 @@ impl Found {
         for region in &self.regions {
             self.empty.push(behind..region.start);
             behind = region.end;
+            if region.categories & self.guard != 0 {
+                self.guards.push(region.start..region.end);
+                continue;
+            }
             // A page of a private file mapping that was given back while it was write-protected leaves a marker that looks
             // like swap: it counts as changed.
             let marker = of_file && region.categories & category::SWAPPED != 0;
@@ -233,10 +251,14 @@ impl Found {
     }
 
     fn look(mut self) -> Look {
-        for list in [&mut self.changed, &mut self.empty] {
+        for list in [&mut self.changed, &mut self.empty, &mut self.guards] {
             list.sort_unstable_by_key(|r| r.start);
         }
-        Look { changed: PageSet::from_ascending(self.changed), empty: PageSet::from_ascending(self.empty) }
+        Look {
+            changed: PageSet::from_ascending(self.changed),
+            empty: PageSet::from_ascending(self.empty),
+            guards: PageSet::from_ascending(self.guards),
+        }
     }
 }
 
@@ -249,7 +271,7 @@ impl DirtyTracker for PagemapScan {
     }
 
     fn look(&mut self, layout: &Layout, pagemap: &PageMap, rearm: bool) -> Result<Look> {
-        let mut found = Found::default();
+        let mut found = Found { guard: known_guard(pagemap), ..Found::default() };
         // Neighbours of one sort, with nothing but small holes between them.
         let groups = layout.vmas.chunk_by(|a, b| {
             let near = b.start - a.end < STRIDE;

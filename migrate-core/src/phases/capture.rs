@@ -1,6 +1,7 @@
 //! Capture: what the frozen process is, read in batches, while the page streams send what memory is still to be sent.
 
 use migrate_linux::libc;
+use migrate_linux::regs::Registers;
 use migrate_linux::remote::{Batch, Executor};
 
 use super::freeze::{Frozen, FrozenProcess, signal_due};
@@ -65,6 +66,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         process: process_state,
         threads,
         gadget,
+        boot_id: subject.boot_id.clone(),
         last_round: pages.next_round - 1,
     };
     undo.held.fault(6)?;
@@ -78,7 +80,9 @@ fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -
     let look = pages.tracker.look(&subject.space.layout, &pages.pagemap, false)?;
     // A page that was empty at the look before this one and holds something again is among the changed ones.
     let empty = std::mem::take(&mut pages.empty).union(&look.empty);
-    let update = pages.update(subject, &empty)?;
+    let mut update = pages.update(subject, &empty)?;
+    pages.note_guards(&look);
+    update.guards = pages.guards.ranges().iter().map(|r| (r.start, r.end)).collect();
     pages.layout_version += 1;
     pages.open_objects(subject)?;
     let pending = std::mem::take(&mut pages.pending);
@@ -133,7 +137,7 @@ fn capture_tasks(
     let mut process_calls = None;
     for thread in &mut process.threads {
         finish_cut_sequence(thread, pages)?;
-        let cpu = capture_cpu(thread)?;
+        let cpu = capture_cpu(thread, subject, pages)?;
         let (calls, of_process) = ask(executor, thread)?;
         if let Some(of_process) = of_process {
             process_calls = Some(of_process);
@@ -206,10 +210,32 @@ fn finish_cut_sequence(thread: &mut FrozenThread, pages: &Pages) -> Result<()> {
     Ok(())
 }
 
-fn capture_cpu(thread: &FrozenThread) -> Result<Cpu> {
+fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages) -> Result<Cpu> {
     let stopped = &thread.stopped;
-    let regs = stopped.registers()?.resumable(true, signal_due(stopped)?);
+    let mut regs = stopped.registers()?;
+    if regs.restarts_again()
+        && let Some(call) = interrupted_call(stopped.tid(), &regs, subject, pages)
+    {
+        regs.orig_rax = call;
+    }
+    let regs = regs.resumable(true, signal_due(stopped)?);
     Ok(Cpu { general: regs.to_words(), xstate: stopped.xstate()?, signal_mask: stopped.signal_mask()? })
+}
+
+/// The number of a call that has been interrupted twice: noted when we interrupted it first, else read from the code, where nearly
+/// always `mov $number, %eax` stands before `syscall`. Its arguments are still in the registers. None: the program will see EINTR.
+fn interrupted_call(tid: i32, regs: &Registers, subject: &Subject, pages: &Pages) -> Option<u64> {
+    if let Some((known, call)) = subject.interrupted
+        && known == tid
+    {
+        return Some(call);
+    }
+    let mut code = [0; 7];
+    pages.source.memory.read(regs.rip.wrapping_sub(7), &mut code).ok()?;
+    match code {
+        [0xb8, a, b, c, d, 0x0f, 0x05] => Some(u64::from(u32::from_le_bytes([a, b, c, d]))),
+        _ => None,
+    }
 }
 
 fn memory_map(subject: &Subject, brk: u64) -> Result<MemoryMap> {

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use migrate_linux::regs::CallState;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Results};
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 
@@ -134,13 +135,19 @@ fn find_gadget(layout: &Layout, source: &PageSource) -> Result<u64> {
 
 /// Has the process make a userfaultfd, takes a duplicate, and has it close its own. It stands for less than a tenth of a
 /// millisecond.
-pub fn borrow_userfaultfd(subject: &Subject, source: &PageSource) -> Result<OwnedFd> {
+pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<OwnedFd> {
     let gadget = find_gadget(&subject.space.layout, source)?;
     let thread = Seized::seize(subject.pid, false)?;
     thread.interrupt()?;
     let (mut stopped, _) = thread.wait_stopped()?;
+    let regs = stopped.registers()?;
+    if regs.call_state() == CallState::RestartBlock && !regs.restarts_again() {
+        subject.interrupted = Some((subject.pid, regs.orig_rax));
+    }
     let signal = remote::quiet_signal(subject.status.sig_caught, 0);
-    let flags = (nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK) as u64;
+    // User faults only: all that a program without privileges may ask for. Asynchronous write protection faults nowhere.
+    const UFFD_USER_MODE_ONLY: i32 = 1;
+    let flags = (nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK | UFFD_USER_MODE_ONLY) as u64;
     let number = remote::single_call(&mut stopped, gadget, signal, nix::libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])?;
     let taken = subject.pidfd.get_fd(number as i32);
     remote::single_call(&mut stopped, gadget, signal, nix::libc::SYS_close, [number, 0, 0, 0, 0, 0])?;

@@ -64,6 +64,8 @@ pub struct Pages {
     pub sent: PageSet,
     /// Pages that are known to have changed and have not been sent since.
     pub pending: PageSet,
+    /// Guard pages. A write-protected one does not come up again before it changes.
+    pub guards: PageSet,
     /// Pages that held nothing at the last look, if the destination has not been told since.
     pub empty: PageSet,
 }
@@ -95,11 +97,17 @@ impl Pages {
         self.told_objects = subject.space.objects.len();
         let unmapped = PageSet::from_ascending(change.unmap.iter().map(|&(start, end)| start..end));
         self.sent = self.sent.without(&unmapped);
+        self.guards = self.guards.without(&unmapped);
         let kept = self.sent.without(empty);
         let dropped = self.sent.without(&kept);
         self.sent = kept;
         let drops = dropped.ranges().iter().map(|r| (r.start, r.end)).collect();
-        Ok(LayoutUpdate { change, objects, drops })
+        Ok(LayoutUpdate { change, objects, drops, guards: Vec::new() })
+    }
+
+    /// Keeps track of guard pages.
+    pub fn note_guards(&mut self, look: &Look) {
+        self.guards = self.guards.union(&look.guards).without(&look.changed).without(&look.empty);
     }
 
     /// Cuts pages into chunks, and counts them as sent.
@@ -170,6 +178,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             sent: PageSet::default(),
             pending: PageSet::default(),
             empty: PageSet::default(),
+            guards: PageSet::default(),
         };
         match peer.receive()? {
             ToSource::Built => {}
@@ -243,7 +252,9 @@ impl Rounds<'_, '_> {
     }
 
     fn look(&mut self) -> Result<Look> {
-        self.pages.tracker.look(&self.subject.space.layout, &self.pages.pagemap, true)
+        let look = self.pages.tracker.look(&self.subject.space.layout, &self.pages.pagemap, true)?;
+        self.pages.note_guards(&look);
+        Ok(look)
     }
 
     /// Sends one round, and waits until it is in place.
@@ -276,7 +287,7 @@ impl Rounds<'_, '_> {
 }
 
 /// The tracker that the operator chose, or the best that this kernel has.
-fn tracker(choice: TrackerChoice, subject: &Subject, source: &PageSource) -> Result<Box<dyn DirtyTracker>> {
+fn tracker(choice: TrackerChoice, subject: &mut Subject, source: &PageSource) -> Result<Box<dyn DirtyTracker>> {
     let supported = PageMap::open(subject.pid).is_ok_and(|p| p.supports_scan());
     match choice {
         TrackerChoice::None => Ok(Box::new(Untracked)),

@@ -55,6 +55,11 @@ pub struct Subject {
     pub needed: Vec<NeededFile>,
     /// To reach its descriptors.
     pub pidfd: PidFd,
+    /// This host's kernel, as long as it runs.
+    pub boot_id: String,
+    /// A thread that this migration has interrupted already, in a call that goes on from restart_block, with the call's number:
+    /// the registers no longer show it.
+    pub interrupted: Option<(i32, u64)>,
     /// What it loses by moving.
     pub losses: Vec<String>,
 }
@@ -124,10 +129,17 @@ impl Subject {
             root: path(),
             files,
             needed: Vec::new(),
+            interrupted: None,
+            boot_id: boot_id(),
             pidfd,
             losses,
         })
     }
+}
+
+/// What identifies this kernel from its boot to its end; empty: unknown.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// The number in the innermost PID namespace.
@@ -293,7 +305,7 @@ fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<HeldFile> {
     let duplicate: OwnedFd = pidfd.get_fd(number)?;
     let stat = nix::sys::stat::fstat(&duplicate)?;
     let view = FileView { number, link: read_fd_link(pid, number)?, info: read_fdinfo(pid, number)?, stat };
-    Ok(HeldFile { view, duplicate })
+    Ok(HeldFile { process: pid, view, duplicate })
 }
 
 /// Shared anonymous memory that another process has mapped too would be cut in two.

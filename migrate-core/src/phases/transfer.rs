@@ -48,13 +48,14 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     let doubt = Doubt { id: peer.id, process, address: peer.address(), host: peer.host.clone() };
     let leaving = Leaving::note(StateDirectory::of_this_host(), &doubt);
     held.leaving = Some(leaving.doing(|| "write the state file".into())?);
+    // First the pages: when they fail, the destination waits for them and answers nothing.
+    let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
+    streams.finish_round(|_| ())?;
     let ready = match peer.receive()? {
         ToSource::Prepared(ready) => ready,
         other => return Err(peer.unexpected(&other)),
     };
     fault::point(8, peer.stream())?;
-    let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
-    streams.finish_round(|_| ())?;
     ready.warnings.into_iter().for_each(|w| record.warn(w));
     for (name, us) in ready.timings {
         record.timing(name, Duration::from_micros(us), true);

@@ -187,12 +187,14 @@ mod tests {
     #[test]
     fn what_was_answered_stays_so() {
         let (_held, states) = directory();
-        let me = Named::of(std::process::id() as i32).expect("this process");
-        let mut arrival = Arrival::prepared(states.clone(), ID, me).expect("written");
+        let (mut child, named) = sleeper();
+        let mut arrival = Arrival::prepared(states.clone(), ID, named).expect("written");
         assert_eq!(states.settle(ID).expect("asked"), Verdict::Refused);
         assert!(!arrival.commit().expect("asked"), "it was refused");
+        assert!(named.is_there().expect("asked"), "as long as its creator lives, it is its creator's to kill");
         drop(arrival);
         assert_eq!(states.settle(ID).expect("asked"), Verdict::Refused);
+        child.wait().expect("waited");
     }
 
     #[test]
@@ -206,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_commit_and_a_question_at_once_agree() {
-        let me = Named::of(std::process::id() as i32).expect("this process");
+        let (mut child, named) = sleeper();
         let (mut committed, mut refused) = (0, 0);
         for _ in 0..500 {
             let (_held, states) = directory();
-            let mut arrival = Arrival::prepared(states.clone(), ID, me).expect("written");
+            let mut arrival = Arrival::prepared(states.clone(), ID, named).expect("written");
             let together = Barrier::new(2);
             let (went, verdict) = thread::scope(|s| {
                 let commit = s.spawn(|| {
@@ -222,11 +224,13 @@ mod tests {
                 (commit.join().expect("joined"), verdict)
             });
             match went {
-                true => assert_eq!(verdict, Verdict::Committed(me)),
+                true => assert_eq!(verdict, Verdict::Committed(named)),
                 false => assert_eq!(verdict, Verdict::Refused),
             }
             *if went { &mut committed } else { &mut refused } += 1;
         }
+        child.kill().expect("killed");
+        child.wait().expect("waited");
         println!("{committed} committed, {refused} refused");
     }
 

@@ -1,0 +1,312 @@
+//! The two hosts of scripts/hosts, and a process that moves between them.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const STATE: &str = "/run/migrate-hosts";
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// Where processes start.
+    Alpha,
+    /// Where they are pushed to.
+    Beta,
+}
+
+/// A directory with the compiled subject.
+pub struct Work {
+    directory: tempfile::TempDir,
+}
+
+/// The process that is moved.
+pub struct Subject {
+    program: PathBuf,
+    file: PathBuf,
+    name: String,
+    wrapper: Child,
+    pid: i32,
+}
+
+/// A push that is going on.
+pub struct Push(Child);
+
+/// Waits at most `seconds` until it holds.
+pub fn soon(seconds: u64, holds: impl Fn() -> bool) -> Result<(), ()> {
+    let begin = Instant::now();
+    while !holds() {
+        if begin.elapsed() > Duration::from_secs(seconds) {
+            return Err(());
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn script(words: &[&str]) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/hosts"));
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+impl Host {
+    fn name(self) -> &'static str {
+        match self {
+            Host::Alpha => "alpha",
+            Host::Beta => "beta",
+        }
+    }
+
+    /// Its PID 1, as seen from outside.
+    fn init(self) -> Option<i32> {
+        let text = fs::read_to_string(format!("{STATE}/{}/init", self.name())).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    }
+
+    fn pid_namespace(self) -> Option<PathBuf> {
+        fs::read_link(format!("/proc/{}/ns/pid", self.init()?)).ok()
+    }
+
+    /// A directory as the host sees it.
+    fn path(self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.init().unwrap_or(0)))
+    }
+
+    fn agent(self) -> Option<i32> {
+        fs::read_to_string(format!("{STATE}/{}/agent.pid", self.name())).ok()?.trim().parse().ok()
+    }
+
+    /// Whether its agent runs.
+    pub fn agent_lives(self) -> bool {
+        self.agent().is_some_and(|pid| self.path(&format!("/proc/{pid}/stat")).exists())
+    }
+
+    /// What its agents have logged.
+    pub fn log(self) -> String {
+        fs::read_to_string(format!("{STATE}/{}/agent.log", self.name())).unwrap_or_default()
+    }
+
+    /// What migrate-cli prints there. Err: it failed, and what it said.
+    pub fn cli(self, words: &[&str]) -> Result<String, String> {
+        let output = script(&["exec", self.name(), "--", "migrate-cli"]).args(words).output();
+        let output = output.map_err(|e| e.to_string())?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// Ends its agent if it runs, and starts one with this fault.
+    pub fn restart_agent(self, fault: Option<&str>) -> Result<(), String> {
+        if let Some(pid) = self.agent().filter(|_| self.agent_lives()) {
+            let killed = script(&["exec", self.name(), "--", "kill", "-KILL", &pid.to_string()]).status();
+            killed.map_err(|e| e.to_string())?;
+            soon(5, || !self.agent_lives()).map_err(|()| "the agent does not end")?;
+        }
+        let mut start = script(&["start", self.name()]);
+        match fault {
+            Some(fault) => start.env("MIGRATE_FAULT", fault),
+            None => start.env_remove("MIGRATE_FAULT"),
+        };
+        match start.stdout(Stdio::null()).status() {
+            Ok(status) if status.success() => Ok(()),
+            other => Err(format!("starting the agent on {}: {other:?}", self.name())),
+        }
+    }
+}
+
+impl Work {
+    /// None, and a word, where this cannot be run.
+    pub fn new() -> Option<Work> {
+        if std::env::var_os("MIGRATE_HOSTS").is_none() {
+            println!("SKIPPED faults: no hosts are up; scripts/test brings them up");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/ticker.c");
+        let compiled = Command::new("cc")
+            .args(["-O2", "-Wall", "-pthread", "-o"])
+            .arg(directory.path().join("ticker"))
+            .arg(source)
+            .status()
+            .expect("cc; scripts/setup installs it");
+        assert!(compiled.success());
+        Some(Work { directory })
+    }
+}
+
+/// A running copy of a subject.
+#[derive(Debug)]
+struct Copy {
+    host: Option<Host>,
+    outside: i32,
+    inside: i32,
+    standing: bool,
+    traced: bool,
+}
+
+impl Subject {
+    /// Starts one on alpha.
+    pub fn start(work: &Work, name: &str) -> Result<Subject, String> {
+        let program = work.directory.path().join("ticker");
+        let file = work.directory.path().join(name);
+        let wrapper = script(&["exec", "alpha", "--"])
+            .args([program.as_os_str(), file.as_os_str(), name.as_ref()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        let mut subject = Subject { program, file, name: name.into(), wrapper, pid: 0 };
+        soon(10, || subject.ticks().is_ok_and(|n| n >= 3)).map_err(|()| "the subject does not start")?;
+        subject.pid = match subject.copies().as_slice() {
+            [copy] => copy.inside,
+            other => return Err(format!("{other:?}")),
+        };
+        Ok(subject)
+    }
+
+    /// Pushes it to beta, with a fault at the source or none, by a process of its own.
+    pub fn push_in_background(&self, fault: Option<&str>) -> Result<Push, String> {
+        let mut push = script(&["exec", "alpha", "--", "migrate-cli", "push"]);
+        push.arg(self.pid.to_string()).args(["beta", "--no-agent", "--json"]);
+        if let Some(fault) = fault {
+            push.env("MIGRATE_FAULT", fault);
+        }
+        push.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map(Push).map_err(|e| e.to_string())
+    }
+
+    /// Its copies, on all hosts, by its program and its last argument.
+    fn copies(&self) -> Vec<Copy> {
+        let hosts = [Host::Alpha, Host::Beta].map(|host| (host, host.pid_namespace()));
+        let mut copies = Vec::new();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Some(outside) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+            let command = fs::read(path.join("cmdline")).unwrap_or_default();
+            let is_it = command.starts_with(self.program.as_os_str().as_encoded_bytes())
+                && command.ends_with(format!("\0{}\0", self.name).as_bytes());
+            let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
+            if !is_it {
+                continue;
+            }
+            let value = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default().trim();
+            let namespace = fs::read_link(path.join("ns/pid")).ok();
+            copies.push(Copy {
+                host: hosts.iter().find(|(_, ns)| *ns == namespace).map(|(host, _)| *host),
+                outside,
+                inside: value("NSpid:").split_whitespace().last().and_then(|n| n.parse().ok()).unwrap_or(0),
+                standing: value("State:").starts_with(['T', 't']),
+                traced: value("TracerPid:") != "0",
+            });
+        }
+        copies
+    }
+
+    /// Whether its copy there stands and nobody traces it.
+    pub fn stands_untraced_on(&self, host: Host) -> bool {
+        let there = self.copies().into_iter().filter(|copy| copy.host == Some(host)).collect::<Vec<_>>();
+        matches!(there.as_slice(), [Copy { standing: true, traced: false, .. }])
+    }
+
+    /// Waits until one copy is left, which runs; says where.
+    pub fn runs_once(&self) -> Result<Host, String> {
+        let settled = || {
+            let copies = self.copies();
+            matches!(copies.as_slice(), [Copy { host: Some(_), standing: false, traced: false, .. }])
+        };
+        soon(15, settled).map_err(|()| format!("its copies: {:?}", self.copies()))?;
+        let before = self.ticks()?;
+        soon(5, || self.ticks().map_or(true, |n| n > before + 5)).map_err(|()| "it does not go on")?;
+        match self.copies().as_slice() {
+            [Copy { host: Some(host), inside, standing: false, traced: false, .. }] if *inside == self.pid => Ok(*host),
+            other => Err(format!("its copies: {other:?}")),
+        }
+    }
+
+    /// How far it is, when every line is there once.
+    fn ticks(&self) -> Result<usize, String> {
+        let text = fs::read_to_string(&self.file).map_err(|e| e.to_string())?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for (i, line) in whole.lines().enumerate() {
+            if line != (i + 1).to_string() {
+                return Err(format!("line {} of its work is {line:?}", i + 1));
+            }
+        }
+        Ok(whole.lines().count())
+    }
+
+    /// That its work is whole.
+    pub fn check(&self) -> Result<(), String> {
+        self.ticks().map(drop)
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        for copy in self.copies() {
+            let _ = Command::new("kill").args(["-KILL", &copy.outside.to_string()]).status();
+        }
+        let _ = soon(5, || self.copies().is_empty());
+        let _ = self.wrapper.wait();
+    }
+}
+
+impl Push {
+    /// What it printed.
+    pub fn wait(mut self) -> Result<String, String> {
+        let mut said = String::new();
+        for pipe in [self.0.stderr.take().map(Pipe::Err), self.0.stdout.take().map(Pipe::Out)].into_iter().flatten() {
+            pipe.read(&mut said)?;
+        }
+        self.0.wait().map_err(|e| e.to_string())?;
+        Ok(said)
+    }
+}
+
+enum Pipe {
+    Out(std::process::ChildStdout),
+    Err(std::process::ChildStderr),
+}
+
+impl Pipe {
+    fn read(self, text: &mut String) -> Result<(), String> {
+        let read = match self {
+            Pipe::Out(mut pipe) => pipe.read_to_string(text),
+            Pipe::Err(mut pipe) => pipe.read_to_string(text),
+        };
+        read.map(drop).map_err(|e| e.to_string())
+    }
+}
+
+/// No half-made process, and no state file of a migration that is not decided.
+pub fn nothing_left() -> Result<(), String> {
+    for host in [Host::Alpha, Host::Beta] {
+        let undecided = || undecided_in(&host.path("/run/migrate"));
+        soon(10, || undecided().is_empty()).map_err(|()| format!("{host:?} has {:?}", undecided()))?;
+        soon(5, || receivers(host).is_empty()).map_err(|()| format!("{host:?} still runs {:?}", receivers(host)))?;
+    }
+    Ok(())
+}
+
+fn undecided_in(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|e| e.file_name());
+    let names = names.map(|n| n.to_string_lossy().into_owned());
+    names.filter(|n| [".prepared", ".committed", ".source", ".new"].iter().any(|end| n.ends_with(end))).collect()
+}
+
+/// Processes of a migration, also half-made ones, which still are copies of who makes them.
+fn receivers(host: Host) -> Vec<i32> {
+    let namespace = host.pid_namespace();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let is_one = |pid: &i32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.windows(9).any(|w| w == b"\0receive\0")
+            && fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == namespace
+    };
+    pids.filter(is_one).collect()
+}

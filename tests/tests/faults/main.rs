@@ -1,0 +1,123 @@
+//! Nothing is ever lost: at every numbered fault point, on either side, a migration fails, is killed or loses its connection, and
+//! afterwards the process runs on exactly one of two hosts, not traced, with its state right, and nothing half made is left.
+
+mod hosts;
+
+use std::collections::BTreeSet;
+
+use hosts::{Host, Subject, Work};
+use migrate_core::fault::{FIRST_THERE, POINTS};
+
+/// Where the process may be afterwards.
+fn allowed(point: u32, action: &str) -> &'static [Host] {
+    match (point, action) {
+        // The connection is lost while the destination is being told: whoever comes first decides.
+        (10, _) | (27 | 28, "cut") => &[Host::Alpha, Host::Beta],
+        (11, _) => &[Host::Beta],
+        (29.., _) => &[Host::Beta],
+        _ => &[Host::Alpha],
+    }
+}
+
+/// Runs one case; Err says what was wrong.
+fn case(work: &Work, point: u32, action: &str) -> Result<Host, String> {
+    let there = point >= FIRST_THERE;
+    let fault = format!("{point}:{action}");
+    let subject = Subject::start(work, &fault.replace(':', "-"))?;
+    if there {
+        Host::Beta.restart_agent(Some(&fault))?;
+    }
+    let log_before = Host::Beta.log().len();
+    let said = match there {
+        true => subject.push_in_background(None)?,
+        false => subject.push_in_background(Some(&fault))?,
+    };
+    if action == "kill-both" {
+        // The source asks meanwhile, and must wait for the agent's return.
+        hosts::soon(10, || !Host::Beta.agent_lives()).map_err(|()| "the agent was not killed")?;
+        Host::Beta.restart_agent(None)?;
+    }
+    let said = said.wait()?;
+    let reached = match there {
+        true => Host::Beta.log()[log_before..].to_string(),
+        false => said.clone(),
+    };
+    if !reached.contains(&format!("fault point {point} (")) {
+        return Err(format!("the point was not reached: {said}"));
+    }
+    let host = subject.runs_once().map_err(|why| format!("{why}; push said: {said}"))?;
+    if !allowed(point, action).contains(&host) {
+        return Err(format!("it runs on {host:?}; push said: {said}"));
+    }
+    subject.check()?;
+    hosts::nothing_left()?;
+    Ok(host)
+}
+
+fn run(points: impl Iterator<Item = (u32, &'static str)>, actions: &[&str]) {
+    let Some(work) = Work::new() else { return };
+    let mut failed = BTreeSet::new();
+    for (point, place) in points {
+        for action in actions {
+            match case(&work, point, action) {
+                Ok(host) => println!("{point} ({place}), {action}: it runs on {host:?}"),
+                Err(why) => {
+                    println!("{point} ({place}), {action}: FAILED: {why}");
+                    failed.insert(format!("{point}:{action}"));
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// The destination's agent dies at `point` and does not come back in time. Then the operator settles it by hand.
+fn doubt(point: u32, word: &str, expected: Host) -> Result<(), String> {
+    let Some(work) = Work::new() else { return Ok(()) };
+    let subject = Subject::start(&work, word)?;
+    Host::Beta.restart_agent(Some(&format!("{point}:kill-both")))?;
+    let said = subject.push_in_background(None)?.wait()?;
+    let id = said.split("resolve ").nth(1).and_then(|rest| rest.split(' ').next()).ok_or(said.as_str())?;
+    if !said.contains("\"outcome\":\"in-doubt\"") {
+        return Err(said);
+    }
+    if !subject.stands_untraced_on(Host::Alpha) {
+        return Err(format!("it does not stand on alpha: {said}"));
+    }
+    let listed = Host::Alpha.cli(&["status"])?;
+    let command = format!("migrate-cli resolve {id} {word}\n");
+    if !listed.contains(&command) {
+        return Err(listed);
+    }
+    Host::Alpha.cli(&["resolve", id, word])?;
+    Host::Beta.restart_agent(None)?;
+    let host = subject.runs_once()?;
+    if host != expected || Host::Alpha.cli(&["status"])? != "nothing is in doubt on this host\n" {
+        return Err(format!("it runs on {host:?}"));
+    }
+    subject.check()?;
+    hosts::nothing_left()
+}
+
+#[test]
+fn a_doubt_is_settled_by_hand_here() {
+    doubt(27, "--here", Host::Alpha).expect("it goes on here");
+}
+
+#[test]
+fn a_doubt_is_settled_by_hand_there() {
+    doubt(29, "--there", Host::Beta).expect("it goes on there");
+}
+
+#[test]
+fn a_fault_at_the_source() {
+    run(POINTS.iter().copied().filter(|(n, _)| *n < FIRST_THERE), &["error", "kill", "cut"]);
+}
+
+#[test]
+fn a_fault_at_the_destination() {
+    run(POINTS.iter().copied().filter(|(n, _)| *n >= FIRST_THERE), &["error", "kill", "cut", "kill-both"]);
+    if std::env::var_os("MIGRATE_HOSTS").is_some() {
+        Host::Beta.restart_agent(None).expect("the agent goes on without faults");
+    }
+}
