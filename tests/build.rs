@@ -72,7 +72,9 @@ fn compile(compiler: &str, source: &Path, program: &Path, changed: SystemTime) -
             }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            println!("cargo::warning=no C compiler ({compiler}): the subject {name} is skipped; scripts/setup installs one");
+            println!(
+                "cargo::warning=no C compiler ({compiler}): the subject {name} is skipped; scripts/setup installs one"
+            );
             format!("SKIPPED: no C compiler ({compiler}); scripts/setup installs one")
         }
         Err(e) => format!("cannot run {compiler}: {e}"),

@@ -14,7 +14,9 @@ fn may_change(name: &str, before: &str, after: &str) -> bool {
         // The scheduler's present idea of a thread under SCHED_OTHER, from which nice (compared by itself) is the lasting part.
         "priority" => true,
         // The host's default (a mitigation applies or not), as long as the process has not set it itself.
-        "Speculation_Store_Bypass" | "SpeculationIndirectBranch" => !before.contains("force") && !after.contains("force"),
+        "Speculation_Store_Bypass" | "SpeculationIndirectBranch" => {
+            !before.contains("force") && !after.contains("force")
+        }
         // A terminal does not move; preflight says so.
         "tty_nr" => after == "0",
         _ => false,

@@ -134,7 +134,8 @@ impl Hosts {
         let mut started = Started { hosts: self, directory, mark, host, pid: 0 };
         self.must(host, &words);
         let pid = wait_for_file(&started.path("pid"), Duration::from_secs(10));
-        started.pid = pid.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("{command:?} did not start"));
+        started.pid =
+            pid.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("{command:?} did not start"));
         started
     }
 

@@ -35,12 +35,8 @@ const PYTHON: Program = Program {
     outputs: &["stdout"],
 };
 
-const XZ: Program = Program {
-    path: "/usr/bin/xz",
-    arguments: &["-T2", "-1", "--keep", "input"],
-    input: 64,
-    outputs: &["input.xz"],
-};
+const XZ: Program =
+    Program { path: "/usr/bin/xz", arguments: &["-T2", "-1", "--keep", "input"], input: 64, outputs: &["input.xz"] };
 
 const SQLITE: Program = Program {
     path: "/usr/bin/sqlite3",

@@ -67,7 +67,12 @@ impl<'h> Ticker<'h> {
     }
 
     fn unharmed(&self) {
-        assert!(self.0.runs_only(Host::Alpha), "in alpha {:?}, in beta {:?}", self.0.pids(Host::Alpha), self.0.pids(Host::Beta));
+        assert!(
+            self.0.runs_only(Host::Alpha),
+            "in alpha {:?}, in beta {:?}",
+            self.0.pids(Host::Alpha),
+            self.0.pids(Host::Beta)
+        );
         let seen = self.0.snapshot();
         assert_eq!(seen.process["TracerPid"], "0");
         assert!(self.goes_on(), "it does not count any more");
@@ -107,8 +112,8 @@ fn a_socket() {
 }
 
 #[test]
-fn an_epoll() {
-    refuses("an_epoll", "import select; e = select.epoll()", &["fd 3", "eventpoll", "close it"]);
+fn an_inotify() {
+    refuses("an_inotify", "import ctypes; ctypes.CDLL(None).inotify_init()", &["fd 3", "inotify", "close it"]);
 }
 
 #[test]
@@ -190,7 +195,10 @@ fn not_permitted() {
     let words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", &copy, "push", &pid, "beta", "--json"];
     let done = hosts.exec(Host::Alpha, &words);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    ticker.stays(Pushed::new(done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr)), &["root", "sudo"]);
+    ticker.stays(
+        Pushed::new(done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr)),
+        &["root", "sudo"],
+    );
 }
 
 #[test]
@@ -268,7 +276,8 @@ fn a_taken_pid() {
     let mut ticker = Ticker::start(&hosts, "");
     let pid = ticker.0.pid.to_string();
     let occupier = Occupier::new(&hosts, Host::Beta, &pid);
-    ticker.stays(ticker.push(&hosts, &["--pid", "keep"]), &[&format!("PID {pid} is taken"), "sleep", "--pid namespace"]);
+    ticker
+        .stays(ticker.push(&hosts, &["--pid", "keep"]), &[&format!("PID {pid} is taken"), "sleep", "--pid namespace"]);
     moves_into_namespace(&mut ticker, &hosts, "auto");
     drop(occupier);
 }
@@ -340,7 +349,8 @@ fn a_thread() {
     let ticker = Ticker::start(&hosts, before);
     let threads = ticker.0.snapshot().threads;
     let thread = threads.keys().find(|tid| **tid != ticker.0.pid).expect("a second thread");
-    let why = hosts.push(*thread, Host::Alpha, "beta", &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
+    let why =
+        hosts.push(*thread, Host::Alpha, "beta", &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
     assert!(why.contains(&format!("{thread} is a thread; give the PID of its process, {}", ticker.0.pid)), "{why}");
     ticker.unharmed();
 }

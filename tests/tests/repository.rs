@@ -55,7 +55,9 @@ fn unsafe_code_is_in_one_crate() {
         ["{", "fn ", "impl ", "extern "].iter().any(|next| line.contains(&format!("unsafe {next}")))
     };
     let elsewhere = sources()
-        .filter(|(path, _)| has_extension(path, &["rs"]) && !path.components().any(|c| c.as_os_str() == "migrate-linux"))
+        .filter(|(path, _)| {
+            has_extension(path, &["rs"]) && !path.components().any(|c| c.as_os_str() == "migrate-linux")
+        })
         .filter(|(path, _)| !path.ends_with("tests/tests/repository.rs"));
     let found = elsewhere.filter(|(_, text)| text.lines().any(code)).map(|(path, _)| path.display().to_string());
     none("unsafe code outside migrate-linux", found.collect());
