@@ -220,6 +220,13 @@ fn descriptor(target: String, info: &str) -> Fields {
             // The number of a mount on one host says nothing on another; nor does the number of a pipe or an eventfd.
             "mnt_id" | "eventfd-id" => {}
             "ino" if of_kernel => {}
+            // One line a registration, in no order: the descriptor, events and data count, the inode may be of a pipe.
+            "tfd" => {
+                let mut words = value.split(' ');
+                let number = words.next().unwrap_or_default();
+                let rest: Vec<_> = words.take_while(|word| !word.starts_with("ino:")).collect();
+                fields.entry(format!("registered {number}")).or_default().push_str(&rest.join(" "));
+            }
             "lock" => {
                 locks += 1;
                 fields.insert(format!("lock {locks}"), value);

@@ -65,7 +65,7 @@ const PERL: Program = Program {
         "-e",
         "no warnings 'recursion';\n\
          sub ack { my ($m, $n) = @_; $m ? ack($m - 1, $n ? ack($m, $n - 1) : 1) : $n + 1 }\n\
-         print ack(3, 9), \"\\n\" for 1 .. 3;",
+         print ack(3, 9), \"\\n\" for 1 .. 5;",
     ],
     input: 0,
     outputs: &["stdout"],
