@@ -191,6 +191,11 @@ impl Batch {
         bytes
     }
 
+    /// Bytes of its [`image`](Batch::image).
+    pub fn image_size(&self) -> usize {
+        arena_offset(self.calls.len()) + self.arena.len()
+    }
+
     /// What an [`image`](Batch::image) that has run says; `bytes` is what lies there now.
     pub fn outcome(&self, pid: i32, bytes: &[u8]) -> Result<Results> {
         let calls = self.resolved(0);

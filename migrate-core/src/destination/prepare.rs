@@ -25,7 +25,7 @@ use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::file::{self, NewFiles};
 use crate::resources::process::record_locks::{self, RecordLock};
-use crate::resources::process::{attributes, limits, memory_map, surroundings};
+use crate::resources::process::{attributes, limits, lock_future, memory_map, surroundings};
 use crate::resources::thread::{ThreadState, cpu};
 use crate::state::{Arrival, StateDirectory};
 
@@ -234,7 +234,7 @@ impl NewThreads {
     fn run(&mut self, making: &mut Making) -> Result<()> {
         making.shell.executor.run_newborn(&mut self.threads)?;
         for (i, batch) in self.batches.iter().enumerate() {
-            let mut bytes = vec![0; THREAD_BLOCK as usize];
+            let mut bytes = vec![0; batch.image_size()];
             making.shell.memory.read(self.block(i), &mut bytes).doing(|| "read a thread's results".into())?;
             batch.outcome(making.shell.pid, &bytes)?;
         }
@@ -313,6 +313,7 @@ fn restore_first_thread(making: &mut Making, image: &Final, blocks: Option<(u64,
         batch.must(libc::SYS_munmap, [start.into(), (end - start).into()]);
     }
     image.process.calls.restore(&mut batch);
+    lock_future::restore(image.process.lock_future, &mut batch);
     let socket = making.shell.socket_number();
     batch.must(libc::SYS_close, [socket.into()]);
     first.calls.restore(&mut batch);

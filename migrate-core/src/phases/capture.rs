@@ -11,15 +11,18 @@ use super::subject::{Subject, open_files};
 use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
+use crate::image::layout::PAGE;
 use crate::image::{Descriptor, Final, LayoutUpdate, ObjectId};
 use crate::memory::send::{Chunks, Counted};
 use crate::phase::Phase;
 use crate::proc::auxv::read_auxv_bytes;
 use crate::proc::limits::read_limits;
 use crate::proc::stat::read_stat;
+use crate::proc::status::read_status;
 use crate::resources::FrozenThread;
 use crate::resources::file::{self, FileImage};
 use crate::resources::process::limits::Limits;
+use crate::resources::process::lock_future;
 use crate::resources::process::memory_map::MemoryMap;
 use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::surroundings::Surroundings;
@@ -147,13 +150,19 @@ fn capture_tasks(
     let (calls, brk) = process_calls.ok_or_else(|| Error::Invalid("a process without a first thread".into()))?;
     let pid = subject.pid;
     let limits = read_limits(pid).doing(|| format!("read the limits of {pid}"))?;
+    let locked = subject.status.vm_locked;
+    let now = read_status(pid).doing(|| format!("read process {pid}"))?;
+    let mut batch = Batch::new();
+    let there = lock_future::ask(process.executor_end()? - PAGE, &mut batch);
+    let results = process.run(&batch)?;
     let state = ProcessState {
         memory_map: memory_map(subject, brk).capturing("memory map")?,
         surroundings: Surroundings {
             working_directory: current_path(crate::proc::link::read_cwd(pid), "working directory")?,
             root: current_path(crate::proc::link::read_root(pid), "root directory")?,
-            umask: crate::proc::status::read_status(pid).ok().and_then(|s| s.umask).unwrap_or(0o022),
+            umask: now.umask.unwrap_or(0o022),
         },
+        lock_future: lock_future::answer(locked, now.vm_locked, there, &results),
         limits: Limits(limits.map(|l| (l.soft, l.hard))),
         calls,
     };

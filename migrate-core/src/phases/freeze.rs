@@ -188,6 +188,12 @@ impl FrozenProcess {
         Ok(())
     }
 
+    /// Behind the executor's last byte.
+    pub fn executor_end(&self) -> Result<u64> {
+        let executor = self.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
+        Ok(executor.range().end)
+    }
+
     /// Runs one batch in its first thread.
     pub fn run(&mut self, batch: &Batch) -> Result<Results> {
         let executor = self.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;

@@ -45,6 +45,8 @@ pub struct Status {
     pub vm_rss: Option<u64>,
     /// Swapped out private memory in kB.
     pub vm_swap: Option<u64>,
+    /// Locked memory, kB.
+    pub vm_locked: Option<u64>,
     /// Whether it is dumping core now.
     pub core_dumping: Option<bool>,
     /// Threads in the process.
@@ -156,6 +158,7 @@ pub fn parse_status(text: &[u8]) -> Result<Status, Malformed> {
         vm_size: lines.optional("VmSize", 10)?,
         vm_rss: lines.optional("VmRSS", 10)?,
         vm_swap: lines.optional("VmSwap", 10)?,
+        vm_locked: lines.optional("VmLck", 10)?,
         core_dumping: lines.flag("CoreDumping")?,
         threads: lines.number("Threads", 10)?,
         sig_queue: (narrow(number(queued, 10), "SigQ")?, narrow(number(limit, 10), "SigQ")?),
@@ -250,6 +253,7 @@ mod tests {
             vm_size: Some(3059),
             vm_rss: Some(1728),
             vm_swap: Some(5),
+            vm_locked: None,
             core_dumping: Some(false),
             threads: 2,
             sig_queue: (3, 96365),

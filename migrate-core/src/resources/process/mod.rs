@@ -4,6 +4,7 @@ pub mod attributes;
 mod handlers;
 mod interval_timers;
 pub mod limits;
+pub mod lock_future;
 pub mod memory_map;
 pub mod record_locks;
 pub mod surroundings;
@@ -34,6 +35,8 @@ pub struct ProcessState {
     pub memory_map: memory_map::MemoryMap,
     /// Working directory, root, umask.
     pub surroundings: surroundings::Surroundings,
+    /// Whether later mappings are locked.
+    pub lock_future: lock_future::LockFuture,
     /// Resource limits.
     pub limits: limits::Limits,
     /// What is read and set from inside.
