@@ -287,34 +287,61 @@ pub struct Executor {
     pub memory: ProcessMemory,
     pid: i32,
     signal: i32,
+    nook: Option<RemoteAddr>,
+}
+
+/// Where calls can be made one by one.
+#[derive(Clone, Copy, Debug)]
+pub struct Foothold {
+    /// The address of a `syscall` instruction that the process may execute.
+    pub gadget: RemoteAddr,
+    /// [`NOOK_SIZE`] unused bytes of private executable memory; see [`is_nook`]. With it the process survives its tracer's death also
+    /// during the few single calls that put an executor in and take it out; without, it crashes when that happens (some 30 µs each).
+    pub nook: Option<RemoteAddr>,
+}
+
+/// Bytes of a nook.
+pub const NOOK_SIZE: u64 = executor::STUB_SIZE as u64;
+
+/// Whether these [`NOOK_SIZE`] bytes can be a [`Foothold`]'s nook. The zeros behind the last instruction of a program or a library
+/// can: the kernel maps whole pages. Writing there through /proc/PID/mem gives the process a page of its own, and touches no file.
+pub fn is_nook(bytes: &[u8]) -> bool {
+    executor::is_room_for_stub(bytes)
 }
 
 impl Executor {
     /// Puts an executor at `base`, where [`EXECUTOR_SIZE`] bytes must be free in the thread's process.
     ///
-    /// `gadget`: the address of a `syscall` instruction that the process may execute. `signal`: one that the program
+    /// `signal`: one that the program
     /// ignores, or would not mind to see once should this tracer die in the middle; see [`quiet_signal`].
     pub fn inject(
         thread: &mut Stopped,
         memory: ProcessMemory,
         base: RemoteAddr,
-        gadget: RemoteAddr,
+        foothold: Foothold,
         signal: i32,
     ) -> Result<Executor> {
         let pid = memory.pid();
         let mut saved = SavedThread::save(thread, signal)?;
-        let map = |saved: &mut SavedThread, address: u64, len: u64, prot: i32| {
+        let stub = Stub::place(foothold, &memory, &saved)?;
+        let mut map = |address: u64, len: u64, prot: i32| {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
             let args = [address, len, prot as u64, flags as u64, u64::MAX, 0];
-            saved.inject_one(gadget, libc::SYS_mmap, args)
+            saved.inject_one(&stub, libc::SYS_mmap, args)
         };
-        map(&mut saved, base, PAGE, libc::PROT_READ | libc::PROT_EXEC)?;
-        if let Err(e) = map(&mut saved, base + PAGE, EXECUTOR_SIZE - PAGE, libc::PROT_READ | libc::PROT_WRITE) {
-            let _ = saved.inject_one(gadget, libc::SYS_munmap, [base, PAGE, 0, 0, 0, 0]);
-            return Err(e);
+        let mut made = map(base, PAGE, libc::PROT_READ | libc::PROT_EXEC);
+        if made.is_ok() {
+            made = map(base + PAGE, EXECUTOR_SIZE - PAGE, libc::PROT_READ | libc::PROT_WRITE);
+            if made.is_err() {
+                let _ = saved.inject_one(&stub, libc::SYS_munmap, [base, PAGE, 0, 0, 0, 0]);
+            }
         }
+        // The registers first: until then the thread may need what the stub holds.
+        drop(saved);
+        drop(stub);
+        made?;
         memory.write(base, executor::code()).doing(|| format!("write the executor into process {pid}"))?;
-        Ok(Executor { base, memory, pid, signal })
+        Ok(Executor { base, memory, pid, signal, nook: foothold.nook })
     }
 
     /// The addresses that it takes up.
@@ -325,7 +352,11 @@ impl Executor {
     /// Takes it out again.
     pub fn remove(&self, thread: &mut Stopped, gadget: RemoteAddr) -> Result<()> {
         let mut saved = SavedThread::save(thread, self.signal)?;
-        saved.inject_one(gadget, libc::SYS_munmap, [self.base, EXECUTOR_SIZE, 0, 0, 0, 0]).map(drop)
+        let stub = Stub::place(Foothold { gadget, nook: self.nook }, &self.memory, &saved)?;
+        let removed = saved.inject_one(&stub, libc::SYS_munmap, [self.base, EXECUTOR_SIZE, 0, 0, 0, 0]);
+        drop(saved); // before the stub, as above
+        drop(stub);
+        removed.map(drop)
     }
 
     /// Prepares to run batches in a thread.
@@ -400,23 +431,34 @@ pub fn quiet_signal(caught: u64, pending: u64) -> i32 {
 }
 
 /// A thread whose registers and mask are put back when this is dropped.
+///
+/// The mask is changed after the registers and put back before them: should the tracer die in between, the thread stands where the
+/// way back begins, which puts both right. The other way round it would go on in the program with a mask of ours.
 struct SavedThread<'a> {
     thread: &'a mut Stopped,
     registers: Registers,
     mask: u64,
+    /// The one signal that is let through while calls run.
+    signal: i32,
 }
 
 impl<'a> SavedThread<'a> {
     fn save(thread: &'a mut Stopped, signal: i32) -> Result<SavedThread<'a>> {
         let registers = thread.registers()?;
         let mask = thread.signal_mask()?;
-        thread.set_signal_mask(!signal_bit(signal))?;
-        Ok(SavedThread { thread, registers, mask })
+        Ok(SavedThread { thread, registers, mask, signal })
+    }
+
+    /// Gives it the registers of a call, or of many.
+    fn prepare(&mut self, registers: &Registers) -> Result<()> {
+        self.thread.set_registers(registers)?;
+        self.thread.set_signal_mask(!signal_bit(self.signal))
     }
 
     /// One call, of a `syscall` instruction of the program's, stopped on its way in and out: 20–75 µs.
-    fn inject_one(&mut self, gadget: RemoteAddr, number: libc::c_long, args: [u64; 6]) -> Result<u64> {
+    fn inject_one(&mut self, stub: &Stub, number: libc::c_long, args: [u64; 6]) -> Result<u64> {
         let tid = self.thread.tid();
+        let gadget = stub.address;
         let [rdi, rsi, rdx, r10, r8, r9] = args;
         let regs = Registers {
             rip: gadget,
@@ -429,9 +471,10 @@ impl<'a> SavedThread<'a> {
             r8,
             r9,
             eflags: 0x202,
+            rsp: self.registers.rsp.wrapping_sub(executor::STUB_STACK),
             ..self.registers
         };
-        self.thread.set_registers(&regs)?;
+        self.prepare(&regs)?;
         // Its entry into the call, then its exit.
         for _ in 0..2 {
             loop {
@@ -465,11 +508,36 @@ impl<'a> SavedThread<'a> {
     }
 }
 
+/// A `syscall` instruction, with the way back behind it if there is a nook. Taken out again when dropped.
+struct Stub<'m> {
+    address: RemoteAddr,
+    placed_in: Option<&'m ProcessMemory>,
+}
+
+impl<'m> Stub<'m> {
+    fn place(foothold: Foothold, memory: &'m ProcessMemory, thread: &SavedThread<'_>) -> Result<Stub<'m>> {
+        let Some(nook) = foothold.nook else { return Ok(Stub { address: foothold.gadget, placed_in: None }) };
+        let rescue = Rescue { registers: thread.registers.resumable(true, false), mask: thread.mask };
+        let context = || format!("write into a nook of process {}", memory.pid());
+        memory.write(nook, &executor::stub(&rescue)).doing(context)?;
+        Ok(Stub { address: nook, placed_in: Some(memory) })
+    }
+}
+
+impl Drop for Stub<'_> {
+    fn drop(&mut self) {
+        if let Some(memory) = self.placed_in {
+            // What stays is never run, and known for what it is.
+            let _ = memory.write(self.address, &[0; executor::STUB_SIZE]);
+        }
+    }
+}
+
 impl Drop for SavedThread<'_> {
     fn drop(&mut self) {
         // Both fail only when the thread is gone; the next request on it will say so.
-        let _ = self.thread.set_registers(&self.registers);
         let _ = self.thread.set_signal_mask(self.mask);
+        let _ = self.thread.set_registers(&self.registers);
     }
 }
 
@@ -497,7 +565,7 @@ impl RemoteSyscalls<'_> {
         let context = || format!("exchange a batch with process {}", executor.pid);
         executor.memory.write(address, &bytes).doing(context)?;
         let entry = executor::entry(executor.base, address, calls.len(), &self.saved.registers);
-        self.saved.thread.set_registers(&entry)?;
+        self.saved.prepare(&entry)?;
         let stop = self.saved.thread.run_to_stop()?;
         executor.finish(self.saved.thread, stop)?;
         executor.memory.read(address, &mut bytes).doing(context)?;
@@ -513,17 +581,6 @@ impl RemoteSyscalls<'_> {
     pub fn executor_range(&self) -> Range<RemoteAddr> {
         self.executor.range()
     }
-}
-
-/// Makes one call in a stopped thread without an executor.
-pub fn single_call(
-    thread: &mut Stopped,
-    gadget: RemoteAddr,
-    signal: i32,
-    number: libc::c_long,
-    args: [u64; 6],
-) -> Result<u64> {
-    SavedThread::save(thread, signal)?.inject_one(gadget, number, args)
 }
 
 /// The first `syscall` instruction in `code`, which lies at `base`.

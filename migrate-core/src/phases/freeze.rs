@@ -1,6 +1,6 @@
 //! The freeze: every thread stands, and whatever runs inside the process from here on is a batch of ours.
 
-use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Results};
+use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 
 use super::capture::{Captured, capture};
@@ -9,7 +9,7 @@ use super::record::Record;
 use super::subject::{Subject, innermost};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
-use crate::image::layout::{Backing, EXEC, Layout, find_hole};
+use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
 use crate::proc::listing::read_tids;
@@ -128,17 +128,26 @@ fn find_gadget(layout: &Layout, source: &PageSource) -> Result<u64> {
     Err(Error::Refused(vec!["no system call instruction was found in its code".into()]))
 }
 
+/// Unused bytes at the end of a program's or a library's code.
+fn find_nook(layout: &Layout, source: &PageSource) -> Option<u64> {
+    let is_code = |v: &&Vma| v.protection & EXEC != 0 && !v.shared && matches!(v.backing, Backing::File { .. });
+    layout.vmas.iter().filter(is_code).map(|v| v.end.saturating_sub(NOOK_SIZE)).find(|&nook| {
+        let mut bytes = [0; NOOK_SIZE as usize];
+        source.memory.read(nook, &mut bytes).is_ok() && remote::is_nook(&bytes)
+    })
+}
+
 impl FrozenProcess {
     /// Puts an executor into a hole of the address space.
     pub fn inject_executor(&mut self, layout: &Layout, source: &PageSource) -> Result<()> {
         let hole = find_hole(layout.vmas.iter().map(|v| (v.start, v.end)), LOWEST, EXECUTOR_SIZE)
             .ok_or_else(|| Error::Refused(vec!["its address space is full".into()]))?;
-        let gadget = self.gadget;
+        let foothold = Foothold { gadget: self.gadget, nook: find_nook(layout, source) };
         let first = self.first()?;
         let status = &first.status;
         let signal = remote::quiet_signal(status.sig_caught, status.sig_pending | status.shared_pending);
         let memory = source.memory.try_clone().doing(|| "open the process's memory".into())?;
-        let executor = Executor::inject(&mut first.stopped, memory, hole, gadget, signal)?;
+        let executor = Executor::inject(&mut first.stopped, memory, hole, foothold, signal)?;
         self.executor = Some(executor);
         Ok(())
     }
