@@ -16,6 +16,10 @@ pub const PAGE_SIZE: u64 = 4096;
 
 /// What can be said of a page: bits of [`PageRegion::categories`] and of the masks in a [`ScanRequest`].
 pub mod category {
+    /// A guard page, MADV_GUARD_INSTALL (`PAGE_IS_GUARD`, Linux 6.15); it is `SWAPPED` too. An older kernel refuses a request that
+    /// names it with EINVAL.
+    pub const GUARD: u64 = 1 << 8;
+
     use linux_raw_sys::general as raw;
 
     /// In a mapping that a userfaultfd tracks with `WP_ASYNC`.

@@ -100,6 +100,11 @@ impl Registers {
         }
     }
 
+    /// Whether the thread is in restart_syscall(2): in a call that was interrupted before, whose number the registers have lost.
+    pub fn restarts_again(&self) -> bool {
+        self.orig_rax == libc::SYS_restart_syscall as u64 && self.call_state() == CallState::RestartBlock
+    }
+
     /// As plain words, for an image.
     pub fn to_words(self) -> [u64; REGISTER_WORDS] {
         // SAFETY: repr(C), 27 u64 and no padding; the test below counts the fields.

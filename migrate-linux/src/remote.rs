@@ -583,6 +583,26 @@ impl RemoteSyscalls<'_> {
     }
 }
 
+/// Makes one call in a stopped thread without an executor.
+///
+/// # Errors
+/// The call's own, or those of the thread.
+pub fn single_call(
+    thread: &mut Stopped,
+    memory: &ProcessMemory,
+    foothold: Foothold,
+    signal: i32,
+    number: libc::c_long,
+    args: [u64; 6],
+) -> Result<u64> {
+    let mut saved = SavedThread::save(thread, signal)?;
+    let stub = Stub::place(foothold, memory, &saved)?;
+    let result = saved.inject_one(&stub, number, args);
+    drop(saved); // first: until then the thread may need what the stub holds
+    drop(stub);
+    result
+}
+
 /// The first `syscall` instruction in `code`, which lies at `base`.
 pub fn find_gadget(base: RemoteAddr, code: &[u8]) -> Option<RemoteAddr> {
     code.windows(2).position(|w| w == [0x0f, 0x05]).map(|at| base + at as u64)

@@ -22,6 +22,19 @@ pub fn notice_lost_peer(socket: &impl AsFd) {
     let _ = setsockopt(socket, sockopt::KeepAlive, &true);
 }
 
+/// Makes a connection fail within about ten seconds when the other host has gone silent: a process may be standing still for it
+/// (tcp(7): TCP_USER_TIMEOUT for what was sent, keep-alive for waiting).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn notice_silence(socket: &impl AsFd) -> io::Result<()> {
+    setsockopt(socket, sockopt::TcpUserTimeout, &10_000)?;
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &2)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &2)?;
+    Ok(setsockopt(socket, sockopt::TcpKeepCount, &4)?)
+}
+
 /// Chooses the congestion control by name (`TCP_CONGESTION` of tcp(7)); whether it could be had.
 ///
 /// On a loopback or a fast local link `cubic` moves twice as much as `bbr`, which some hosts have as their

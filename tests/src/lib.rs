@@ -1,1 +1,14 @@
-//! Subject programs and the harness that moves them.
+//! Subject programs and the harness that moves them between the two hosts of `scripts/hosts`.
+//!
+//! - [`hosts`]: the two hosts, and running things in them;
+//! - [`moves`]: one `migrate-cli push` and its report;
+//! - [`snapshot`]: all that /proc shows of a process;
+//! - [`compare`]: what differs between two of these that should not.
+
+pub mod areas;
+pub mod compare;
+pub mod hosts;
+pub mod marked;
+pub mod moves;
+pub mod snapshot;
+pub mod waiting;

@@ -25,6 +25,7 @@ use crate::protocol::handoff;
 const TABLE_LIMIT: usize = 100_000;
 const ARCH_MAP_VDSO_64: i32 = 0x2003;
 const MLOCK_ONFAULT: i32 = 1;
+const MADV_GUARD_INSTALL: i32 = 102;
 
 /// Files and objects that mappings name, by their numbers in the new process.
 #[derive(Debug, Default)]
@@ -93,11 +94,14 @@ impl Making {
     /// Applies an update between two rounds, or the last one.
     pub fn apply(&mut self, update: &LayoutUpdate) -> Result<()> {
         self.change(&update.change, &update.objects)?;
-        for &(start, end) in &update.drops {
-            let mut batch = Batch::new();
-            batch.must(libc::SYS_madvise, [start.into(), end.saturating_sub(start).into(), libc::MADV_DONTNEED.into()]);
-            self.shell.run(&batch)?;
+        let mut batch = Batch::new();
+        for (ranges, advice) in [(&update.drops, libc::MADV_DONTNEED), (&update.guards, MADV_GUARD_INSTALL)] {
+            for &(start, end) in ranges {
+                self.flush_if_full(&mut batch)?;
+                batch.must(libc::SYS_madvise, [start.into(), end.saturating_sub(start).into(), advice.into()]);
+            }
         }
+        self.shell.run(&batch)?;
         self.layout.apply(&update.change);
         self.placement.layout_done();
         Ok(())

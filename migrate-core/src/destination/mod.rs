@@ -64,6 +64,10 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<(
     shell::raise_descriptor_limit();
     // A source that vanished without a word must not be waited for for ever.
     migrate_linux::sockets::notice_lost_peer(&control);
+    // A source that has vanished must not leave a half-made process behind.
+    if let Err(error) = migrate_linux::sockets::notice_silence(&control) {
+        tracing::warn!("set up the connection: {error}");
+    }
     let mut connection = Connection::new(control);
     let mut destination = Destination {
         id,
@@ -147,7 +151,7 @@ impl Destination {
                 Ok(ToSource::Updated)
             }
             (ToDestination::Prepare(image), Holding::Making(making)) => {
-                let (runnable, ready) = prepare::prepare(*making, image, self.id, &self.init, control)?;
+                let (runnable, ready) = prepare::prepare(*making, *image, self.id, &self.init, control)?;
                 self.holding = Holding::Prepared(Box::new(runnable));
                 Ok(ToSource::Prepared(ready))
             }
@@ -165,14 +169,14 @@ impl Destination {
         }
     }
 
-    fn offered(&mut self, offer: Offer, control: &TcpStream) -> Result<ToSource> {
+    fn offered(&mut self, offer: Box<Offer>, control: &TcpStream) -> Result<ToSource> {
         let (accepted, undecided) = accept::check(&offer)?;
         fault::point(21, control)?;
         let reply = match undecided.is_empty() {
             true => ToSource::Accepted(accepted.clone()),
             false => ToSource::ContentNeeded(undecided.clone()),
         };
-        self.holding = Holding::Offer { offer: Box::new(offer), undecided, accepted };
+        self.holding = Holding::Offer { offer, undecided, accepted };
         Ok(reply)
     }
 

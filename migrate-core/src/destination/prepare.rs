@@ -76,7 +76,8 @@ pub fn prepare(
     check(&image)?;
 
     // Create: descriptors, in this process.
-    let mut new = NewFiles::default();
+    let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
+    let mut new = NewFiles::new(same_kernel);
     let mut made: HashMap<ObjectId, OwnedFd> = HashMap::new();
     for (object, file) in &image.files {
         made.insert(*object, file::create(file, &mut new)?);
@@ -91,6 +92,7 @@ pub fn prepare(
     set_memory_map(&mut making, &image, &executable)?;
     give_descriptors(&mut making, &image, &made)?;
     drop(made);
+    connect_descriptors(&mut making, &image)?;
     fault::point(24, control)?;
     steps.done("give descriptors");
     let mut batch = Batch::new();
@@ -203,6 +205,20 @@ fn give_descriptors(making: &mut Making, image: &Final, made: &HashMap<ObjectId,
         }
     }
     making.shell.run(&batch)?;
+    Ok(())
+}
+
+/// What ties descriptors to each other: every one is at its number by now.
+fn connect_descriptors(making: &mut Making, image: &Final) -> Result<()> {
+    for (object, file) in &image.files {
+        let mut batch = Batch::new();
+        if let Some(descriptor) = image.descriptors.iter().find(|d| d.object == *object) {
+            file::connect(file, descriptor.number, &mut batch);
+        }
+        if !batch.is_empty() {
+            making.shell.run(&batch)?;
+        }
+    }
     Ok(())
 }
 

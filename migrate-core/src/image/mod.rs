@@ -85,6 +85,15 @@ pub struct LayoutUpdate {
     pub objects: Vec<ShmObject>,
     /// Ranges whose pages the program has given back: they read as if never touched.
     pub drops: Vec<(u64, u64)>,
+    /// Guard pages (MADV_GUARD_INSTALL); told only when the process stands still, and then all.
+    pub guards: Vec<(u64, u64)>,
+}
+
+impl LayoutUpdate {
+    /// Whether there is anything to do.
+    pub fn is_needed(&self) -> bool {
+        !self.change.is_empty() || !self.objects.is_empty() || !self.drops.is_empty()
+    }
 }
 
 /// A number in the descriptor table.
@@ -115,6 +124,8 @@ pub struct Final {
     pub threads: Vec<ThreadState>,
     /// Address of a `syscall` instruction in its code.
     pub gadget: u64,
+    /// The source's kernel, as long as it runs (/proc/sys/kernel/random/boot_id).
+    pub boot_id: String,
     /// Which page stream rounds must be in place, the last one's number.
     pub last_round: u32,
 }

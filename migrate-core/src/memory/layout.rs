@@ -1,6 +1,7 @@
 //! Reads a process's address space and says what of it cannot move.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -47,12 +48,14 @@ pub struct AddressSpace {
     /// Objects behind shared anonymous mappings; their numbers begin with 1.
     pub objects: Vec<ShmObject>,
     object_keys: HashMap<(u64, u64), u32>,
-    file_keys: HashMap<(Vec<u8>, bool), u32>,
+    /// By device, inode and whether it may be written: the path, and the number.
+    known_files: HashMap<FileKey, (OsString, u32)>,
     /// Flags of each mapping as smaps told them, by its bounds. Reading smaps walks all page tables: too long for a freeze.
-    flags: HashMap<(u64, u64), u64>,
-    /// Every mapped file's path with the mapping that shows it.
-    pub mapped: Vec<(Vec<u8>, (u64, u64))>,
+    flags: BTreeMap<(u64, u64), u64>,
 }
+
+/// Device, inode, and whether it may be written.
+type FileKey = ((u32, u32), u64, bool);
 
 /// A mapping that cannot move, in words.
 pub type Obstacle = String;
@@ -78,7 +81,6 @@ impl AddressSpace {
 
     fn read_layout(&mut self, pid: i32, obstacles: &mut Vec<Obstacle>) -> Result<()> {
         let maps = read_maps(pid).doing(|| format!("read the mappings of {pid}"))?;
-        self.mapped.clear();
         self.layout.vmas.clear();
         for m in &maps {
             if m.name == Name::Vsyscall {
@@ -118,7 +120,9 @@ impl AddressSpace {
         if let Some(flags) = self.flags.get(&(m.start, m.end)) {
             return *flags;
         }
-        let around = self.flags.iter().find(|((start, end), _)| *start < m.end && m.start < *end);
+        // What it was a part of, or the last part that it was made of.
+        let before = self.flags.range(..(m.end, 0)).next_back();
+        let around = before.filter(|((_, end), _)| *end > m.start);
         match around {
             Some((_, flags)) => *flags,
             None if m.write && !m.shared => VmFlags::ACCOUNTABLE | VmFlags::MAY_WRITE,
@@ -140,6 +144,13 @@ impl AddressSpace {
         if m.shared && path.as_bytes() == b"/dev/zero (deleted)" {
             return self.object(pid, m).map(|object| Backing::Object { object, offset: m.offset });
         }
+        let writable = m.shared && flags & VmFlags::MAY_WRITE != 0;
+        let key = (m.dev, m.inode, writable);
+        if let Some((known, file)) = self.known_files.get(&key)
+            && known == path
+        {
+            return Ok(Backing::File { file: *file, offset: m.offset });
+        }
         let shown = path.display();
         if m.deleted {
             return Err(format!(
@@ -154,18 +165,14 @@ impl AddressSpace {
         if !named.is_file() {
             return Err(format!("{shown} — memory of a device cannot move; let the program unmap it"));
         }
-        let writable = m.shared && flags & VmFlags::MAY_WRITE != 0;
-        self.mapped.push((path.as_bytes().to_vec(), (m.start, m.end)));
-        let files = &mut self.layout.files;
-        let file = *self.file_keys.entry((path.as_bytes().to_vec(), writable)).or_insert_with(|| {
-            files.push(MappedFile { path: path.as_bytes().to_vec(), writable });
-            files.len() as u32 - 1
-        });
+        let file = self.layout.files.len() as u32;
+        self.layout.files.push(MappedFile { path: path.as_bytes().to_vec(), writable });
+        self.known_files.insert(key, (path.clone(), file));
         Ok(Backing::File { file, offset: m.offset })
     }
 
     fn object(&mut self, pid: i32, m: &Mapping) -> std::result::Result<u32, String> {
-        let key = (u64::from(m.dev.0) << 32 | u64::from(m.dev.1), m.inode);
+        let key = object_key(m);
         if let Some(id) = self.object_keys.get(&key) {
             return Ok(*id);
         }
@@ -176,12 +183,21 @@ impl AddressSpace {
         Ok(id)
     }
 
+    /// Whether a mapping, of whatever process, is of one of the objects.
+    pub fn has_object(&self, m: &Mapping) -> bool {
+        self.object_keys.contains_key(&object_key(m))
+    }
+
     /// A mapping of an object: the way to it.
     pub fn mapping_of(&self, object: u32) -> Option<(u64, u64)> {
         let found =
             self.layout.vmas.iter().find(|v| matches!(v.backing, Backing::Object { object: o, .. } if o == object));
         found.map(|v| (v.start, v.end))
     }
+}
+
+fn object_key(m: &Mapping) -> (u64, u64) {
+    (u64::from(m.dev.0) << 32 | u64::from(m.dev.1), m.inode)
 }
 
 fn map_file(pid: i32, m: &Mapping) -> std::path::PathBuf {

@@ -1,6 +1,9 @@
 //! A process's memory: what its address space looks like, which pages must travel, and the streams that carry them.
 
+pub mod decide;
 pub mod layout;
+pub mod page_set;
 pub mod receive;
 pub mod select;
 pub mod send;
+pub mod tracker;

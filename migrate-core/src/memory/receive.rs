@@ -133,9 +133,8 @@ fn for_each_zero_piece(runs: &[Run], mut write: impl FnMut(u64, &[u8]) -> std::i
 /// Serves one stream until it ends. A failure is answered at the next barrier, so that the source hears the reason.
 pub fn serve(stream: TcpStream, placement: &Placement) -> Result<()> {
     let result = serve_batches(stream, placement);
-    if result.is_err() {
-        placement.fail();
-    }
+    // Also when the source has closed it: whoever still waits for pages waits in vain.
+    placement.fail();
     result
 }
 

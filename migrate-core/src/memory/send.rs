@@ -6,9 +6,10 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use migrate_linux::process_memory::ProcessMemory;
 use zerocopy::{FromZeros, IntoBytes};
@@ -18,6 +19,9 @@ use crate::image::layout::PAGE;
 use crate::protocol::pages::{
     Answer, BATCH_BYTES, BATCH_RUNS, Header, KIND_BARRIER, KIND_PAGES, MAGIC, REASON_LIMIT, Run, checksum,
 };
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_millis(100);
 
 /// Pages that go in one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +82,23 @@ pub struct Counters {
     pub zero_pages: AtomicU64,
 }
 
+/// [`Counters`] at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as in Counters")]
+pub struct Counted {
+    pub bytes: u64,
+    pub pages: u64,
+    pub zero_pages: u64,
+}
+
+impl Counters {
+    /// As they are now.
+    pub fn snapshot(&self) -> Counted {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counted { bytes: read(&self.bytes), pages: read(&self.pages), zero_pages: read(&self.zero_pages) }
+    }
+}
+
 /// Where pages are read.
 #[derive(Debug)]
 pub struct PageSource {
@@ -90,6 +111,8 @@ pub struct PageSource {
 struct Round {
     number: u32,
     layout: u32,
+    /// The process runs: what it has unmapped since can be left out.
+    running: bool,
     chunks: Arc<Vec<Chunk>>,
     next: Arc<AtomicUsize>,
 }
@@ -125,20 +148,31 @@ impl PageStreams {
         Ok(PageStreams { workers, finished, counters })
     }
 
-    /// Begins a round. Its pages may be placed once the destination's layout is at `layout`.
-    pub fn begin_round(&self, number: u32, layout: u32, chunks: Vec<Chunk>) -> Result<()> {
+    /// Begins a round. Its pages may be placed once the destination's layout is at `layout`. `running`: what the process has
+    /// unmapped since is left out; in the freeze that is an error.
+    pub fn begin_round(&self, number: u32, layout: u32, running: bool, chunks: Vec<Chunk>) -> Result<()> {
         let (chunks, next) = (Arc::new(chunks), Arc::new(AtomicUsize::new(0)));
         for worker in &self.workers {
-            let round = Round { number, layout, chunks: chunks.clone(), next: next.clone() };
+            let round = Round { number, layout, running, chunks: chunks.clone(), next: next.clone() };
             worker.rounds.send(round).map_err(|_| Error::Invalid("a page stream has ended".into()))?;
         }
         Ok(())
     }
 
-    /// Waits until every page of the round is in place at the destination.
-    pub fn finish_round(&self) -> Result<()> {
-        for _ in &self.workers {
-            self.finished.recv().unwrap_or_else(|_| Err(Error::Invalid("the page streams have ended".into())))?;
+    /// Waits until every page of the round is in place at the destination, and tells meanwhile how many bytes have gone.
+    pub fn finish_round(&self, mut progress: impl FnMut(u64)) -> Result<()> {
+        let mut left = self.workers.len();
+        while left > 0 {
+            match self.finished.recv_timeout(PROGRESS) {
+                Ok(result) => {
+                    result?;
+                    left -= 1;
+                }
+                Err(RecvTimeoutError::Timeout) => progress(self.counters.snapshot().bytes),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Invalid("the page streams have ended".into()));
+                }
+            }
         }
         Ok(())
     }
@@ -180,9 +214,16 @@ fn send_round(
 ) -> Result<()> {
     let mut runs = Vec::with_capacity(BATCH_RUNS);
     while let Some(chunk) = round.chunks.get(round.next.fetch_add(1, Ordering::Relaxed)) {
-        let length: u64 = chunk.runs.iter().map(|(_, length)| length).sum();
-        let bytes = &mut buffer[..length as usize];
-        read_chunk(source, chunk, bytes)?;
+        let rest;
+        let chunk = match read_chunk(source, chunk, buffer) {
+            Ok(()) => chunk,
+            Err(_) if round.running => {
+                rest = read_what_is_left(source, chunk, buffer);
+                &rest
+            }
+            Err(e) => return Err(e),
+        };
+        let bytes = &mut buffer[..chunk.bytes()];
         runs.clear();
         let (kept, zero_pages) = pack(chunk, bytes, &mut runs);
         counters.zero_pages.fetch_add(zero_pages, Ordering::Relaxed);
@@ -201,7 +242,31 @@ fn send_round(
     wait_for_answer(stream, round.number)
 }
 
-fn read_chunk(source: &PageSource, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
+impl Chunk {
+    fn bytes(&self) -> usize {
+        self.runs.iter().map(|(_, length)| *length as usize).sum()
+    }
+}
+
+/// The runs of a chunk that can still be read. What cannot is no longer mapped: if it comes back, it comes back as new memory,
+/// and the next look finds all of it.
+fn read_what_is_left(source: &PageSource, chunk: &Chunk, buffer: &mut [u8]) -> Chunk {
+    let mut left = Chunk { runs: Vec::new(), ..chunk.clone() };
+    let mut at = 0;
+    for &(start, length) in &chunk.runs {
+        for page in (start..start + length).step_by(PAGE as usize) {
+            let one = Chunk { runs: vec![(page, PAGE)], ..chunk.clone() };
+            if read_chunk(source, &one, &mut buffer[at..]).is_ok() {
+                left.runs.push((page, PAGE));
+                at += PAGE as usize;
+            }
+        }
+    }
+    left
+}
+
+fn read_chunk(source: &PageSource, chunk: &Chunk, buffer: &mut [u8]) -> Result<()> {
+    let bytes = &mut buffer[..chunk.bytes()];
     if chunk.object == 0 {
         let ranges: Vec<(u64, usize)> = chunk.runs.iter().map(|&(start, length)| (start, length as usize)).collect();
         return source.memory.read_ranges(&ranges, bytes).doing(|| "read the process's pages".into());

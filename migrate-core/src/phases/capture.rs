@@ -1,6 +1,7 @@
 //! Capture: what the frozen process is, read in batches, while the page streams send what memory is still to be sent.
 
 use migrate_linux::libc;
+use migrate_linux::regs::Registers;
 use migrate_linux::remote::{Batch, Executor};
 
 use super::freeze::{Frozen, FrozenProcess, signal_due};
@@ -11,8 +12,7 @@ use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::image::{Descriptor, Final, LayoutUpdate, ObjectId};
-use crate::memory::select;
-use crate::memory::send::Chunks;
+use crate::memory::send::{Chunks, Counted};
 use crate::phase::Phase;
 use crate::proc::auxv::read_auxv_bytes;
 use crate::proc::limits::read_limits;
@@ -34,6 +34,8 @@ pub struct Captured<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) image: Final,
+    /// What the page streams had done before the last round.
+    pub(super) counted: Counted,
 }
 
 impl<'r, 'o> Captured<'r, 'o> {
@@ -47,6 +49,7 @@ impl<'r, 'o> Captured<'r, 'o> {
 pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let Frozen { record, mut undo, mut subject, mut pages } = frozen;
     record.enter(Phase::Capture);
+    let counted = undo.held.streams.as_ref().map(|s| s.counters.snapshot()).unwrap_or_default();
     let layout = start_last_round(&undo, &mut subject, &mut pages)?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     process.inject_executor(&subject.space.layout, &pages.source)?;
@@ -63,36 +66,38 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         process: process_state,
         threads,
         gadget,
+        boot_id: subject.boot_id.clone(),
         last_round: pages.next_round - 1,
     };
     undo.held.fault(6)?;
-    Ok(Captured { record, undo, subject, image })
+    // Ending the dirty tracking takes 25 ms a GiB: later.
+    undo.held.pages = Some(pages);
+    Ok(Captured { record, undo, subject, image, counted })
 }
 
 /// Sets the page streams to work on what is left, and says how the address space has changed.
 fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -> Result<LayoutUpdate> {
-    let change = pages.told.change_to(&subject.space.layout);
-    let objects = subject.space.objects[pages.told_objects..].to_vec();
-    pages.told = subject.space.layout.clone();
-    pages.told_objects = subject.space.objects.len();
+    let look = pages.tracker.look(&subject.space.layout, &pages.pagemap, false)?;
+    // A page that was empty at the look before this one and holds something again is among the changed ones.
+    let empty = std::mem::take(&mut pages.empty).union(&look.empty);
+    let mut update = pages.update(subject, &empty)?;
+    pages.note_guards(&look);
+    update.guards = pages.guards.ranges().iter().map(|r| (r.start, r.end)).collect();
     pages.layout_version += 1;
     pages.open_objects(subject)?;
-    let mut chunks = Chunks::default();
-    let mut regions = Vec::new();
-    for vma in subject.space.layout.vmas.iter().filter(|v| select::has_own_pages(v)) {
-        for range in select::own_pages(&pages.pagemap, vma, &mut regions)? {
-            chunks.add(0, select::zeros_matter(vma), range.start, range.end);
-        }
-    }
+    let pending = std::mem::take(&mut pages.pending);
+    let mut chunks = pages.chunks(&subject.space.layout, &look.changed.union(&pending));
+    let mut of_objects = Chunks::default();
     for object in &subject.space.objects {
         for range in pages.data_of(object.id)? {
-            chunks.add(object.id, false, range.start, range.end);
+            of_objects.add(object.id, false, range.start, range.end);
         }
     }
+    chunks.extend(of_objects.finish());
     let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
-    streams.begin_round(pages.next_round, pages.layout_version, chunks.finish())?;
+    streams.begin_round(pages.next_round, pages.layout_version, false, chunks)?;
     pages.next_round += 1;
-    Ok(LayoutUpdate { change, objects, drops: Vec::new() })
+    Ok(update)
 }
 
 type Files = (Vec<(ObjectId, FileImage)>, Vec<Descriptor>, Vec<RecordLock>);
@@ -132,7 +137,7 @@ fn capture_tasks(
     let mut process_calls = None;
     for thread in &mut process.threads {
         finish_cut_sequence(thread, pages)?;
-        let cpu = capture_cpu(thread)?;
+        let cpu = capture_cpu(thread, subject, pages)?;
         let (calls, of_process) = ask(executor, thread)?;
         if let Some(of_process) = of_process {
             process_calls = Some(of_process);
@@ -205,10 +210,32 @@ fn finish_cut_sequence(thread: &mut FrozenThread, pages: &Pages) -> Result<()> {
     Ok(())
 }
 
-fn capture_cpu(thread: &FrozenThread) -> Result<Cpu> {
+fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages) -> Result<Cpu> {
     let stopped = &thread.stopped;
-    let regs = stopped.registers()?.resumable(true, signal_due(stopped)?);
+    let mut regs = stopped.registers()?;
+    if regs.restarts_again()
+        && let Some(call) = interrupted_call(stopped.tid(), &regs, subject, pages)
+    {
+        regs.orig_rax = call;
+    }
+    let regs = regs.resumable(true, signal_due(stopped)?);
     Ok(Cpu { general: regs.to_words(), xstate: stopped.xstate()?, signal_mask: stopped.signal_mask()? })
+}
+
+/// The number of a call that has been interrupted twice: noted when we interrupted it first, else read from the code, where nearly
+/// always `mov $number, %eax` stands before `syscall`. Its arguments are still in the registers. None: the program will see EINTR.
+fn interrupted_call(tid: i32, regs: &Registers, subject: &Subject, pages: &Pages) -> Option<u64> {
+    if let Some((known, call)) = subject.interrupted
+        && known == tid
+    {
+        return Some(call);
+    }
+    let mut code = [0; 7];
+    pages.source.memory.read(regs.rip.wrapping_sub(7), &mut code).ok()?;
+    match code {
+        [0xb8, a, b, c, d, 0x0f, 0x05] => Some(u64::from(u32::from_le_bytes([a, b, c, d]))),
+        _ => None,
+    }
 }
 
 fn memory_map(subject: &Subject, brk: u64) -> Result<MemoryMap> {

@@ -10,5 +10,6 @@ mod preflight;
 mod record;
 pub mod source;
 mod subject;
+pub use subject::boot_id;
 mod transfer;
 mod undo;

@@ -111,6 +111,7 @@ fn open(address: SocketAddr, purpose: Purpose, id: MigrationId, host: &str) -> R
     })?;
     let context = || format!("greet the agent of {host} at {address}");
     stream.set_nodelay(true).doing(context)?;
+    sockets::notice_silence(&stream).doing(context)?;
     stream.set_read_timeout(Some(CONNECT)).doing(context)?;
     stream.set_write_timeout(Some(ANSWER)).doing(context)?;
     greet(&mut stream, purpose, id).map_err(|e| Error::Invalid(format!("{host} ({address}): {e}")))?;

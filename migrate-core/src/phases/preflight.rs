@@ -39,7 +39,7 @@ pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready
         record.warn(warning);
     }
     let mut peer = Peer::connect(&plan.host, plan.pid)?;
-    peer.send(&ToDestination::Offer(offer))?;
+    peer.send(&ToDestination::Offer(Box::new(offer)))?;
     let mut answer = peer.receive()?;
     if let ToSource::ContentNeeded(indices) = &answer {
         let mut content = Vec::new();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::memory::send::Counters;
+use crate::memory::send::Counted;
 use crate::phase::{Event, Observer, Outcome, PageCounts, Phase, Report, Round, Timing};
 use crate::plan::Plan;
 
@@ -82,15 +82,21 @@ impl<'o> Record<'o> {
     pub fn runs_again(&mut self) {
         if let Some(since) = self.frozen_since.take() {
             self.downtime = Some(since.elapsed());
+            self.close_phase();
         }
     }
 
-    /// Takes over what the page streams counted.
-    pub fn count(&mut self, counters: &Counters, control_bytes: u64) {
-        use std::sync::atomic::Ordering::Relaxed;
-        self.pages.sent = counters.pages.load(Relaxed);
-        self.pages.zero = counters.zero_pages.load(Relaxed);
-        self.bytes_sent = counters.bytes.load(Relaxed) + control_bytes;
+    /// A round is over.
+    pub fn round(&mut self, before: &Counted, after: &Counted, took: Duration) {
+        let (pages, bytes) = (after.pages - before.pages, after.bytes - before.bytes);
+        self.rounds.push(Round { pages, bytes, us: took.as_micros() as u64 });
+    }
+
+    /// Takes over what the page streams counted in all.
+    pub fn count(&mut self, counted: &Counted, control_bytes: u64) {
+        self.pages.sent = counted.pages;
+        self.pages.zero = counted.zero_pages;
+        self.bytes_sent = counted.bytes + control_bytes;
     }
 
     /// Bytes of pages went out.

@@ -15,6 +15,7 @@ use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_fd_link, read_root};
 use crate::proc::listing::{read_children, read_fds, read_pids, read_tids};
+use crate::proc::maps::read_maps;
 use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status};
 use crate::proc::timers::read_timers;
@@ -54,6 +55,11 @@ pub struct Subject {
     pub needed: Vec<NeededFile>,
     /// To reach its descriptors.
     pub pidfd: PidFd,
+    /// This host's kernel, as long as it runs.
+    pub boot_id: String,
+    /// A thread that this migration has interrupted already, in a call that goes on from restart_block, with the call's number:
+    /// the registers no longer show it.
+    pub interrupted: Option<(i32, u64)>,
     /// What it loses by moving.
     pub losses: Vec<String>,
 }
@@ -67,6 +73,11 @@ impl Subject {
     /// Its PID in its own PID namespace.
     pub fn pid_inside(&self) -> i32 {
         innermost(&self.status.ns_pid, self.pid)
+    }
+
+    /// Reads its address space anew. Err names what has come up that cannot move.
+    pub fn refresh_space(&mut self) -> Result<()> {
+        refuse(self.space.read_quickly(self.pid)?)
     }
 
     /// Reads everything about it. Err names all that cannot move.
@@ -91,6 +102,7 @@ impl Subject {
         }
         let mut space = AddressSpace::default();
         obstacles.extend(space.read_all(pid)?);
+        obstacles.extend(objects_held_by_others(pid, &space)?);
         let links =
             [("executable", read_exe(pid)), ("working directory", read_cwd(pid)), ("root directory", read_root(pid))];
         let mut paths = Vec::new();
@@ -117,10 +129,17 @@ impl Subject {
             root: path(),
             files,
             needed: Vec::new(),
+            interrupted: None,
+            boot_id: boot_id(),
             pidfd,
             losses,
         })
     }
+}
+
+/// What identifies this kernel from its boot to its end; empty: unknown.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// The number in the innermost PID namespace.
@@ -166,10 +185,16 @@ fn what_it_is(pid: i32, status: &Status, stat: &Stat) -> Vec<String> {
     reasons
 }
 
-/// Reasons in what ties it to others.
-fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
+/// What may have come up since preflight in what ties it to others; for the freeze, when nothing can come up any more.
+pub fn new_relations(pid: i32, threads: usize) -> Result<Vec<String>> {
+    // A list of children is kept for each thread.
+    let children = if threads <= MANY_THREADS {
+        read_children(pid).doing(|| format!("read the children of {pid}"))?
+    } else {
+        let all = read_pids().doing(|| "list the processes".into())?;
+        all.into_iter().filter(|p| read_stat(*p).is_ok_and(|s| s.ppid == pid)).collect()
+    };
     let mut reasons = Vec::new();
-    let children = read_children(pid).doing(|| format!("read the children of {pid}"))?;
     if let Some(first) = children.first() {
         let name = fs::read_to_string(format!("/proc/{first}/comm")).unwrap_or_default();
         reasons.push(format!(
@@ -180,6 +205,21 @@ fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
             if children.len() == 1 { "" } else { ", …" }
         ));
     }
+    // A kernel without this file (CONFIG_CHECKPOINT_RESTORE) cannot take processes either.
+    if let Ok(timers) = read_timers(pid)
+        && !timers.is_empty()
+    {
+        reasons.push(format!("it has {} POSIX timer(s) (timer_create); they cannot move yet", timers.len()));
+    }
+    Ok(reasons)
+}
+
+/// From here on it is quicker to look at all processes than at the children of each thread.
+const MANY_THREADS: usize = 100;
+
+/// Reasons in what ties it to others.
+fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
+    let mut reasons = new_relations(pid, status.threads as usize)?;
     for (kind, name) in [
         ("mnt", "mount"),
         ("net", "network"),
@@ -197,13 +237,8 @@ fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
             reasons.push(format!("it lives in another {name} namespace than the agent; containers cannot move yet"));
         }
     }
-    if let Ok(timers) = read_timers(pid)
-        && !timers.is_empty()
-    {
-        reasons.push(format!("it has {} POSIX timer(s) (timer_create); they cannot move yet", timers.len()));
-    }
     let tids = read_tids(pid).doing(|| format!("read the threads of {pid}"))?;
-    if tids.first().is_some() && !tids.contains(&pid) || leader_has_ended(pid, status) {
+    if !tids.is_empty() && !tids.contains(&pid) || leader_has_ended(pid, status) {
         reasons.push("its first thread has ended while others go on; that cannot move yet".into());
     }
     Ok(reasons)
@@ -270,7 +305,31 @@ fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<HeldFile> {
     let duplicate: OwnedFd = pidfd.get_fd(number)?;
     let stat = nix::sys::stat::fstat(&duplicate)?;
     let view = FileView { number, link: read_fd_link(pid, number)?, info: read_fdinfo(pid, number)?, stat };
-    Ok(HeldFile { view, duplicate })
+    Ok(HeldFile { process: pid, view, duplicate })
+}
+
+/// Shared anonymous memory that another process has mapped too would be cut in two.
+fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>> {
+    let mut reasons = Vec::new();
+    if space.objects.is_empty() {
+        return Ok(reasons);
+    }
+    for other in read_pids().doing(|| "list the processes".into())? {
+        // Processes come and go while this looks; one that is gone holds nothing.
+        let Ok(maps) = read_maps(other) else { continue };
+        if other != pid
+            && let Some(shared) = maps.iter().find(|m| m.shared && space.has_object(m))
+        {
+            let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
+            reasons.push(format!(
+                "it shares memory with process {other} ({}), which has it at {:x}-{:x} and stays; they cannot be parted",
+                name.trim_end(),
+                shared.start,
+                shared.end
+            ));
+        }
+    }
+    Ok(reasons)
 }
 
 /// A pipe that another process has open too would be cut in two.

@@ -12,7 +12,7 @@ use super::subject::Subject;
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
-use crate::phase::{Outcome, Phase, Round};
+use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::process::record_locks::{self, RecordLock};
 use crate::state::{Doubt, Leaving, Named, StateDirectory};
@@ -35,36 +35,33 @@ impl Prepared<'_, '_> {
 
 /// One round trip for Prepare; the pages' barriers come in the same time.
 pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> {
-    let Captured { record, mut undo, subject, image } = captured;
+    let Captured { record, mut undo, subject, image, counted } = captured;
     record.enter(Phase::Transfer);
     let began = Instant::now();
     let held = &mut undo.held;
     let peer = held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
     let locks = image.locks.clone();
-    peer.send(&ToDestination::Prepare(image))?;
+    peer.send(&ToDestination::Prepare(Box::new(image)))?;
     fault::point(7, peer.stream())?;
     // While the destination works.
     let process = Named::of(subject.pid).doing(|| format!("read process {}", subject.pid))?;
     let doubt = Doubt { id: peer.id, process, address: peer.address(), host: peer.host.clone() };
     let leaving = Leaving::note(StateDirectory::of_this_host(), &doubt);
     held.leaving = Some(leaving.doing(|| "write the state file".into())?);
+    // First the pages: when they fail, the destination waits for them and answers nothing.
+    let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
+    streams.finish_round(|_| ())?;
     let ready = match peer.receive()? {
         ToSource::Prepared(ready) => ready,
         other => return Err(peer.unexpected(&other)),
     };
     fault::point(8, peer.stream())?;
-    let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
-    streams.finish_round()?;
     ready.warnings.into_iter().for_each(|w| record.warn(w));
     for (name, us) in ready.timings {
         record.timing(name, Duration::from_micros(us), true);
     }
-    record.count(&streams.counters, peer.bytes_sent());
-    record.rounds.push(Round {
-        pages: record.pages.sent,
-        bytes: record.bytes_sent,
-        us: began.elapsed().as_micros() as u64,
-    });
+    record.round(&counted, &streams.counters.snapshot(), began.elapsed());
+    record.count(&streams.counters.snapshot(), peer.bytes_sent());
     if ready.locks_wanted {
         give_up_locks(&mut undo, locks)?;
     }

@@ -5,6 +5,7 @@
 
 use super::freeze::FrozenProcess;
 use super::peer::Peer;
+use super::pre_copy::Pages;
 use crate::error::Result;
 use crate::fault;
 use crate::memory::send::PageStreams;
@@ -17,6 +18,8 @@ pub struct Held {
     pub peer: Option<Peer>,
     /// The page streams.
     pub streams: Option<PageStreams>,
+    /// The memory copy, with its dirty tracking.
+    pub pages: Option<Pages>,
     /// The process, stopped.
     pub frozen: Option<FrozenProcess>,
     /// The note that it may run elsewhere.

@@ -32,7 +32,7 @@ wire_messages! {
     #[derive(Debug)]
     pub enum ToDestination {
         /// What it has, and what that needs.
-        1 = Offer(Offer) @ 16 * MIB,
+        1 = Offer(Box<Offer>) @ 16 * MIB,
         /// Identities with content, of the files asked for.
         2 = Content(Vec<FileIdentity>) @ 16 * MIB,
         /// Make the process.
@@ -40,7 +40,7 @@ wire_messages! {
         /// Its address space has changed.
         4 = Update(LayoutUpdate) @ 64 * MIB,
         /// Everything but pages: make it ready to run.
-        5 = Prepare(Final) @ 64 * MIB,
+        5 = Prepare(Box<Final>) @ 64 * MIB,
         /// Run it.
         6 = Commit,
         /// Forget it.

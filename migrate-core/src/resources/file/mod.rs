@@ -5,6 +5,7 @@
 
 mod device;
 mod directory;
+mod epoll;
 mod eventfd;
 mod pipe;
 mod regular;
@@ -15,6 +16,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use bincode::{Decode, Encode};
+use migrate_linux::remote::Batch;
 use nix::sys::stat::FileStat;
 
 use super::Verdict;
@@ -58,6 +60,8 @@ impl FileView {
 /// An open file description of the source process, held by a duplicate. While the process is frozen nothing moves it.
 #[derive(Debug)]
 pub struct HeldFile {
+    /// The process, as this agent sees it.
+    pub process: i32,
     /// What is known of it.
     pub view: FileView,
     /// A duplicate of it.
@@ -65,10 +69,19 @@ pub struct HeldFile {
 }
 
 /// What the descriptions of one new process share while they are made.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NewFiles {
-    /// Pipes made so far by their inode on the source: read end, write end.
-    pipes: HashMap<u64, (OwnedFd, OwnedFd)>,
+    /// Source and destination are one machine, and see the same files.
+    pub same_kernel: bool,
+    /// Pipes made so far, by their inode on the source.
+    pipes: HashMap<u64, pipe::NewPipe>,
+}
+
+impl NewFiles {
+    /// For one new process.
+    pub fn new(same_kernel: bool) -> NewFiles {
+        NewFiles { same_kernel, pipes: HashMap::new() }
+    }
 }
 
 /// One kind of open file description, both directions.
@@ -92,6 +105,8 @@ pub trait FileKind {
     fn capture(from: &HeldFile) -> Result<Self::Image>;
     /// Makes it at the destination.
     fn create(image: &Self::Image, new: &mut NewFiles) -> Result<OwnedFd>;
+    /// Adds the calls that tie it to other descriptors of its process, when all are in place; `number` is one of its own.
+    fn connect(_image: &Self::Image, _number: i32, _batch: &mut Batch) {}
 }
 
 /// Makes the table: the image of any kind with its wire number, and the dispatch.
@@ -129,6 +144,13 @@ macro_rules! file_kinds {
             }
         }
 
+        /// Adds the calls that tie one to other descriptors.
+        pub fn connect(image: &FileImage, number: i32, batch: &mut Batch) {
+            match image {
+                $(FileImage::$Kind(image) => $module::$Kind::connect(image, number, batch),)*
+            }
+        }
+
         /// Makes one.
         pub fn create(image: &FileImage, new: &mut NewFiles) -> Result<OwnedFd> {
             match image {
@@ -145,6 +167,7 @@ file_kinds! {
     Device = device,
     Pipe = pipe,
     EventFd = eventfd,
+    Epoll = epoll,
 }
 
 fn unknown(view: &FileView) -> Verdict {

@@ -1,12 +1,15 @@
 //! Pipes without a name whose ends are all inside the process: content, capacity, packet mode (O_DIRECT), O_NONBLOCK, which ends are
 //! open, and several descriptions of one end.
 //!
-//! The content is read without taking it (tee(2)). The packets of a packet pipe are kept apart.
+//! The content is read without taking it (tee(2)). Packets stay packets: the flag is on what was written, and shows neither at the
+//! reading end nor at the writing one, which may have been told otherwise since.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
 use bincode::{Decode, Encode};
+use migrate_linux::pipes::bytes_waiting;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
 use nix::libc::{O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO};
 
@@ -25,6 +28,8 @@ pub struct PipeImage {
     capacity: i32,
     /// What is in it: one piece for each packet, else one piece. Only a reading end carries it.
     content: Vec<Vec<u8>>,
+    /// The pieces are packets.
+    packets: bool,
 }
 
 /// The kind.
@@ -55,78 +60,112 @@ impl FileKind for Pipe {
         let flags = flags_now(from)?;
         let capacity = fcntl(&from.duplicate, FcntlArg::F_GETPIPE_SZ).map_err(Into::into);
         let capacity = capacity.doing(|| format!("read the capacity of descriptor {}", from.view.number))?;
-        let content = if flags & O_ACCMODE == O_WRONLY {
-            Vec::new()
+        let (content, packets) = if flags & O_ACCMODE == O_WRONLY {
+            (Vec::new(), false)
         } else {
-            content(&from.duplicate, capacity, flags & O_DIRECT != 0)
-                .doing(|| format!("read the pipe of descriptor {}", from.view.number))?
+            content(&from.duplicate, capacity).doing(|| format!("read the pipe of descriptor {}", from.view.number))?
         };
-        Ok(PipeImage { pipe, flags, capacity, content })
+        Ok(PipeImage { pipe, flags, capacity, content, packets })
     }
 
     fn create(image: &PipeImage, new: &mut NewFiles) -> Result<OwnedFd> {
         if let std::collections::hash_map::Entry::Vacant(place) = new.pipes.entry(image.pipe) {
-            if !(1..=CAPACITY_LIMIT).contains(&image.capacity) {
-                return Err(Error::Invalid(format!("a pipe of {} bytes", image.capacity)));
-            }
-            let ends = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(Into::into);
-            let ends = place.insert(ends.doing(|| "make a pipe".into())?);
-            let sized = fcntl(&ends.1, FcntlArg::F_SETPIPE_SZ(image.capacity)).map_err(Into::into);
-            sized.doing(|| format!("give a pipe a capacity of {} bytes", image.capacity))?;
+            place.insert(NewPipe::new(image.capacity)?);
         }
-        let (reading, writing) = &new.pipes[&image.pipe];
+        let ends = new.pipes.get_mut(&image.pipe).ok_or_else(|| Error::Invalid("a pipe that is not there".into()))?;
         if !image.content.is_empty() {
-            fill(writing, image)?;
+            fill(&ends.writing, image)?;
         }
-        let mode = image.flags & O_ACCMODE;
-        let end = if mode == O_WRONLY { writing } else { reading };
-        // A description of its own, with its own flags, however many there are of one end.
-        match mode {
-            O_RDONLY | O_WRONLY | O_RDWR => {
-                let fd = reopen(end, mode)?;
-                set_flags(&fd, image.flags & (O_NONBLOCK | O_DIRECT))?;
-                Ok(fd)
-            }
-            _ => Err(Error::Invalid(format!("a pipe opened with flags {:#o}", image.flags))),
-        }
+        let fd = ends.description(image.flags)?;
+        set_flags(&fd, image.flags & (O_NONBLOCK | O_DIRECT))?;
+        Ok(fd)
     }
 }
 
-/// Copies what is in a pipe without taking it.
-fn content(pipe: &OwnedFd, capacity: i32, packets: bool) -> std::io::Result<Vec<Vec<u8>>> {
-    let waiting = migrate_linux::pipes::bytes_waiting(pipe)?;
-    if waiting == 0 {
-        return Ok(Vec::new());
+/// A pipe that is being made again.
+#[derive(Debug)]
+pub struct NewPipe {
+    reading: OwnedFd,
+    writing: OwnedFd,
+    /// Which ends have been given away as they were made.
+    given: (bool, bool),
+}
+
+impl NewPipe {
+    fn new(capacity: i32) -> Result<NewPipe> {
+        if !(1..=CAPACITY_LIMIT).contains(&capacity) {
+            return Err(Error::Invalid(format!("a pipe of {capacity} bytes")));
+        }
+        let ends = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(Into::into);
+        let (reading, writing) = ends.doing(|| "make a pipe".into())?;
+        let sized = fcntl(&writing, FcntlArg::F_SETPIPE_SZ(capacity)).map_err(Into::into);
+        sized.doing(|| format!("give a pipe a capacity of {capacity} bytes"))?;
+        Ok(NewPipe { reading, writing, given: (false, false) })
     }
-    let flags = if packets { OFlag::O_DIRECT } else { OFlag::empty() };
-    let (reading, writing) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | flags)?;
-    fcntl(&writing, FcntlArg::F_SETPIPE_SZ(capacity))?;
-    tee(pipe, &writing, capacity as usize, SpliceFFlags::SPLICE_F_NONBLOCK)?;
-    drop(writing);
-    let mut reading = std::fs::File::from(reading);
+
+    /// A description of an end: the one that was made with the pipe, or one of its own when the original was opened through
+    /// /proc, or is a further one.
+    fn description(&mut self, flags: i32) -> Result<OwnedFd> {
+        let (end, given) = match flags & O_ACCMODE {
+            O_RDONLY => (&self.reading, &mut self.given.0),
+            O_WRONLY => (&self.writing, &mut self.given.1),
+            O_RDWR => return reopen(&self.reading, O_RDWR),
+            _ => return Err(Error::Invalid(format!("a pipe opened with flags {flags:#o}"))),
+        };
+        // open(2) sets O_LARGEFILE, pipe(2) does not; libc's own constant is 0.
+        const O_LARGEFILE: i32 = 0o100_000;
+        if *given || flags & O_LARGEFILE != 0 {
+            return reopen(end, flags & O_ACCMODE);
+        }
+        *given = true;
+        end.try_clone().doing(|| "duplicate a pipe's end".into())
+    }
+}
+
+/// Copies what is in a pipe without taking it, and tells whether it is packets.
+fn content(pipe: &OwnedFd, capacity: i32) -> std::io::Result<(Vec<Vec<u8>>, bool)> {
+    let waiting = bytes_waiting(pipe)?;
+    if waiting == 0 {
+        return Ok((Vec::new(), false));
+    }
+    let mut copy = File::from(copy_of(pipe, capacity)?);
     let mut pieces = Vec::new();
     let mut total = 0;
-    loop {
-        // A read from a packet pipe gives one packet; PIPE_BUF is the largest.
-        let mut piece = vec![0; if packets { 4096 } else { capacity as usize }];
-        let n = reading.read(&mut piece)?;
+    while total < waiting {
+        // However large the buffer, a read ends with its packet.
+        let mut piece = vec![0; capacity as usize];
+        let n = copy.read(&mut piece)?;
         if n == 0 {
-            break;
+            return Err(std::io::Error::other(format!("{total} of {waiting} bytes could be read")));
         }
         piece.truncate(n);
         total += n;
         pieces.push(piece);
     }
-    if total != waiting {
-        return Err(std::io::Error::other(format!("{total} of {waiting} bytes could be read")));
-    }
-    Ok(pieces)
+    let packets = match pieces.as_slice() {
+        // What a short read leaves of a packet is lost.
+        [only] if only.len() > 1 => {
+            let mut copy = File::from(copy_of(pipe, capacity)?);
+            copy.read_exact(&mut [0])?;
+            bytes_waiting(&copy.into())? == 0
+        }
+        pieces => pieces.len() > 1,
+    };
+    Ok((pieces, packets))
+}
+
+/// The reading end of a pipe with the same content.
+fn copy_of(pipe: &OwnedFd, capacity: i32) -> std::io::Result<OwnedFd> {
+    let (reading, writing) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    fcntl(&writing, FcntlArg::F_SETPIPE_SZ(capacity))?;
+    tee(pipe, &writing, capacity as usize, SpliceFFlags::SPLICE_F_NONBLOCK)?;
+    Ok(reading)
 }
 
 fn fill(writing: &OwnedFd, image: &PipeImage) -> Result<()> {
     let end = reopen(writing, O_WRONLY)?;
-    set_flags(&end, image.flags & O_DIRECT | O_NONBLOCK)?;
-    let mut file = std::fs::File::from(end);
+    set_flags(&end, if image.packets { O_DIRECT | O_NONBLOCK } else { O_NONBLOCK })?;
+    let mut file = File::from(end);
     let all = image.content.iter().try_for_each(|piece| file.write_all(piece));
     all.doing(|| format!("fill a pipe of {} bytes", image.capacity))
 }

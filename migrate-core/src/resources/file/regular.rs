@@ -19,7 +19,9 @@ pub struct RegularImage {
     path: Vec<u8>,
     flags: i32,
     offset: i64,
-    /// Bytes in it when the process stood still: the destination must see as many.
+    /// Device and inode, by which hosts with one kernel know a file that they share.
+    inode: (u64, u64),
+    /// Bytes in it when the process stood still.
     size: i64,
     /// When it was changed last, seconds and nanoseconds: the same there, when the process may write it.
     mtime: (i64, i64),
@@ -79,17 +81,27 @@ impl FileKind for Regular {
         let stat = nix::sys::stat::fstat(&from.duplicate).map_err(std::io::Error::from);
         let stat = stat.doing(|| format!("stat descriptor {}", from.view.number))?;
         let mtime = (stat.st_mtime, stat.st_mtime_nsec);
-        Ok(RegularImage { path: path.as_bytes().to_vec(), flags, offset, size: stat.st_size, mtime })
+        Ok(RegularImage {
+            path: path.as_bytes().to_vec(),
+            flags,
+            offset,
+            inode: (stat.st_dev, stat.st_ino),
+            size: stat.st_size,
+            mtime,
+        })
     }
 
-    fn create(image: &RegularImage, _new: &mut NewFiles) -> Result<OwnedFd> {
+    fn create(image: &RegularImage, new: &mut NewFiles) -> Result<OwnedFd> {
         let fd = open_again(&image.path, image.flags & !(super::ONLY_WHEN_OPENING))?;
         if image.flags & O_PATH != 0 {
             return Ok(fd);
         }
         let there = nix::sys::stat::fstat(&fd).map_err(std::io::Error::from).doing(|| "stat a file".into())?;
         let written = image.flags & O_ACCMODE != O_RDONLY;
+        let is_it = new.same_kernel && image.inode == (there.st_dev, there.st_ino);
         let differs = match (there.st_size, (there.st_mtime, there.st_mtime_nsec)) {
+            // Others may be writing it as well.
+            _ if is_it => String::new(),
             (size, _) if size != image.size => format!("has {} bytes there and {size} here", image.size),
             (_, mtime) if written && mtime != image.mtime => "was last changed at another time than there".into(),
             _ => String::new(),

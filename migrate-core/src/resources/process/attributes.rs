@@ -1,5 +1,4 @@
-//! What prctl(2) knows of a process: parent-death signal, child subreaper, dumpable, timer slack of the first thread, THP
-//! disabled, keeping of I/O flusher state is not.
+//! What prctl(2) knows of a process: parent-death signal, child subreaper, dumpable, THP disabled.
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
@@ -14,7 +13,6 @@ pub struct AttributesImage {
     parent_death_signal: i32,
     subreaper: bool,
     dumpable: u64,
-    timer_slack: u64,
     thp_disabled: bool,
 }
 
@@ -26,7 +24,6 @@ pub struct Asked {
     parent_death_signal: RemoteBuffer,
     subreaper: RemoteBuffer,
     dumpable: Ticket,
-    timer_slack: Ticket,
     thp_disabled: Ticket,
 }
 
@@ -47,7 +44,6 @@ impl TaskKind for Attributes {
             |option: i32| batch.call(libc::SYS_prctl, [option.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
         Asked {
             dumpable: get(libc::PR_GET_DUMPABLE),
-            timer_slack: get(libc::PR_GET_TIMERSLACK),
             thp_disabled: get(PR_GET_THP_DISABLE),
             parent_death_signal,
             subreaper,
@@ -60,7 +56,6 @@ impl TaskKind for Attributes {
             parent_death_signal: results.word(asked.parent_death_signal, 0) as i32,
             subreaper: results.word(asked.subreaper, 0) as u32 != 0,
             dumpable: value(asked.dumpable, "dumpable")?,
-            timer_slack: value(asked.timer_slack, "the timer slack")?,
             thp_disabled: value(asked.thp_disabled, "THP-disable")? != 0,
         })
     }
@@ -69,7 +64,6 @@ impl TaskKind for Attributes {
         let mut set = |option: i32, value: u64| {
             batch.must(libc::SYS_prctl, [option.into(), value.into(), 0.into(), 0.into(), 0.into()]);
         };
-        set(libc::PR_SET_TIMERSLACK, image.timer_slack);
         set(libc::PR_SET_CHILD_SUBREAPER, u64::from(image.subreaper));
         set(PR_SET_THP_DISABLE, u64::from(image.thp_disabled));
     }

@@ -9,8 +9,18 @@ use crate::resources::{FrozenThread, TaskKind};
 /// The kind; its image is three `struct itimerval` as words: interval s and µs, remaining s and µs.
 pub enum IntervalTimers {}
 
+/// setitimer adds a tick to what is left of the two CPU-time timers (`set_cpu_itimer`, kernel/time/itimer.c), and getitimer tells it
+/// with that: taken off here, so that a timer does not grow with every move.
+fn a_tick_less([interval_s, interval_us, s, us]: [u64; 4]) -> [u64; 4] {
+    let tick = nix::time::ClockId::CLOCK_MONOTONIC_COARSE.res().map_or(0, |t| t.tv_nsec() as u64 / 1000);
+    let left = s.saturating_mul(1_000_000).saturating_add(us);
+    // 0 would disarm it.
+    let left = if left == 0 { 0 } else { left.saturating_sub(tick).max(1) };
+    [interval_s, interval_us, left / 1_000_000, left % 1_000_000]
+}
+
 const SIZE: usize = 32;
-const TIMERS: [i32; 3] = [libc::ITIMER_REAL as i32, libc::ITIMER_VIRTUAL as i32, libc::ITIMER_PROF as i32];
+const TIMERS: [i32; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
 
 impl TaskKind for IntervalTimers {
     const NAME: &'static str = "interval timers";
@@ -33,6 +43,7 @@ impl TaskKind for IntervalTimers {
     fn restore(image: &[[u64; 4]; 3], batch: &mut Batch) {
         for (timer, words) in TIMERS.into_iter().zip(image) {
             if words.iter().any(|w| *w != 0) {
+                let words = if timer == libc::ITIMER_REAL { *words } else { a_tick_less(*words) };
                 let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
                 let value = batch.bytes(&bytes);
                 batch.must(libc::SYS_setitimer, [timer.into(), value.into(), 0.into()]);

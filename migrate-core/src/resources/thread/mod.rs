@@ -6,9 +6,11 @@ pub mod cpu;
 mod credentials;
 mod name;
 mod pending_signals;
+mod personality;
 mod robust_list;
 mod rseq;
 mod scheduling;
+mod timer_slack;
 
 use bincode::{Decode, Encode};
 pub use clear_child_tid::ClearChildTid;
@@ -31,6 +33,10 @@ task_kinds! {
         name: name::Name,
         /// Policy, nice value, affinity.
         scheduling: scheduling::Scheduling,
+        /// Its execution domain.
+        personality: personality::Personality,
+        /// How late its timers may be.
+        timer_slack: timer_slack::TimerSlack,
         /// Signals sent to this thread that wait.
         pending_signals: pending_signals::ThreadSignals,
         /// Who it is.

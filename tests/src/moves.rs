@@ -1,0 +1,93 @@
+//! One `migrate-cli push` and what it reported.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The object that `push --json` prints on the last line of its standard output.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Report {
+    /// `moved`, `stayed` or `in-doubt`.
+    pub outcome: String,
+    /// The process.
+    pub pid: i32,
+    /// The destination as it was called.
+    pub host: String,
+    /// Why it was not moved.
+    pub reason: Option<String>,
+    /// How long it stood still, microseconds.
+    pub downtime_us: Option<u64>,
+    /// All of it, microseconds.
+    pub total_us: u64,
+    /// Control and pages.
+    pub bytes_sent: u64,
+    /// Pages that went with their content.
+    pub pages_sent: u64,
+    /// Rounds of copying.
+    pub rounds: Vec<Round>,
+    /// Microseconds by phase.
+    pub phases: BTreeMap<String, u64>,
+    /// How changed pages were found.
+    pub tracker: String,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// One round of copying.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Round {
+    /// Pages sent.
+    pub pages: u64,
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Microseconds.
+    pub us: u64,
+}
+
+/// A push that has ended.
+#[derive(Debug)]
+pub struct Pushed {
+    /// The exit status; 128+N when signal N ended it, 124 when it took too long.
+    pub status: i32,
+    /// None when the last line of standard output is no report.
+    pub report: Option<Report>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Pushed {
+    /// Of an exit status and what was written.
+    pub fn new(status: i32, stdout: String, stderr: String) -> Pushed {
+        let report = stdout.lines().last().and_then(|line| serde_json::from_str(line).ok());
+        Pushed { status, report, stdout, stderr }
+    }
+
+    /// The report of a move.
+    ///
+    /// # Errors
+    /// What was said instead, when it did not move.
+    pub fn moved(self) -> Result<Report, String> {
+        let said = || format!("push ended with {}:\n{}{}", self.status, self.stdout, self.stderr);
+        match &self.report {
+            Some(report) if self.status == 0 && report.outcome == "moved" => Ok(report.clone()),
+            _ => Err(said()),
+        }
+    }
+
+    /// The reason of a move that was refused.
+    ///
+    /// # Errors
+    /// What was said instead, when it did move or no reason was given.
+    pub fn refused(self) -> Result<String, String> {
+        let said = || format!("push ended with {}:\n{}{}", self.status, self.stdout, self.stderr);
+        let Some(report) = &self.report else { return Err(said()) };
+        match &report.reason {
+            Some(reason) if self.status == 1 && report.outcome == "stayed" && self.stderr.contains(reason) => {
+                Ok(reason.clone())
+            }
+            _ => Err(said()),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Real programs from Debian, moved in the middle of their work. What they write is compared with what they write unmoved.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use migrate_tests::hosts;
+use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use tempfile::TempDir;
+
+/// A program and work for it that takes many seconds.
+struct Program {
+    /// Where Debian has it.
+    path: &'static str,
+    arguments: &'static [&'static str],
+    /// MiB of text to read, in the file `input`.
+    input: usize,
+    /// What it writes.
+    outputs: &'static [&'static str],
+}
+
+const PYTHON: Program = Program {
+    path: "/usr/bin/python3",
+    arguments: &[
+        "-c",
+        "a, b = 0, 1\n\
+         for i in range(1_100_000): a, b = b, a + b\n\
+         print(a.bit_length(), a % (2**521 - 1), hex(a)[:200])",
+    ],
+    input: 0,
+    outputs: &["stdout"],
+};
+
+const XZ: Program =
+    Program { path: "/usr/bin/xz", arguments: &["-T2", "-1", "--keep", "input"], input: 64, outputs: &["input.xz"] };
+
+const SQLITE: Program = Program {
+    path: "/usr/bin/sqlite3",
+    arguments: &[
+        "database",
+        "begin; create table t (x integer, y text);\n\
+         with recursive c(x) as (select 1 union all select x + 1 from c where x < 9000000)\n\
+         insert into t select x, x * 7919 % 1000003 from c;\n\
+         commit; select count(*), sum(x), max(y) from t; pragma integrity_check;",
+    ],
+    input: 0,
+    outputs: &["stdout", "database"],
+};
+
+const GREP: Program = Program {
+    path: "/usr/bin/grep",
+    // References back to what was found make it slow.
+    arguments: &["-n", "\\(.\\)\\(.\\)\\1\\2\\1", "input"],
+    input: 64,
+    outputs: &["stdout"],
+};
+
+const PERL: Program = Program {
+    path: "/usr/bin/perl",
+    arguments: &[
+        "-e",
+        "no warnings 'recursion';\n\
+         sub ack { my ($m, $n) = @_; $m ? ack($m - 1, $n ? ack($m, $n - 1) : 1) : $n + 1 }\n\
+         print ack(3, 9), \"\\n\" for 1 .. 3;",
+    ],
+    input: 0,
+    outputs: &["stdout"],
+};
+
+const BASH: Program = Program {
+    path: "/usr/bin/bash",
+    arguments: &[
+        "-c",
+        "s=1; for ((i = 0; i < 3000000; i++)); do\n\
+         ((s = (s * 31 + i) % 1000003)); ((i % 100000)) || printf '%d %d\\n' \"$i\" \"$s\"; done; echo \"$s\"",
+    ],
+    input: 0,
+    outputs: &["stdout"],
+};
+
+macro_rules! program {
+    ($name:ident, $program:expr) => {
+        mod $name {
+            #[test]
+            fn once() {
+                super::run(concat!(stringify!($name), " once"), &$program, 1);
+            }
+
+            #[test]
+            fn ten_times_there_and_back() {
+                super::run(concat!(stringify!($name), " ten times there and back"), &$program, 20);
+            }
+        }
+    };
+}
+
+program!(python, super::PYTHON);
+program!(xz, super::XZ);
+program!(sqlite, super::SQLITE);
+program!(grep, super::GREP);
+program!(perl, super::PERL);
+program!(bash, super::BASH);
+
+/// Much longer than any of them takes.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn run(test: &str, program: &Program, moves: usize) {
+    if !Path::new(program.path).exists() {
+        return skipped(test, &format!("there is no {}; scripts/setup --programs installs it", program.path));
+    }
+    let Some(hosts) = hosts!(test) else { return };
+    let expected = unmoved(&hosts, program);
+
+    let mut moved = start(&hosts, program);
+    sleep(Duration::from_millis(1000));
+    let mut downtimes = Vec::new();
+    for round in 1..=moves {
+        assert!(moved.runs_only(moved.host), "{test}: has ended before move {round}: {}", moved.text("stderr"));
+        match moved.move_over() {
+            Ok(report) => downtimes.push(report.downtime_us.unwrap_or(0)),
+            Err(why) => panic!("{test}: move {round} of {moves}: {why}{}", moved.text("stderr")),
+        }
+        assert!(moved.runs_only(moved.host), "{test}: does not run after move {round}: {}", moved.text("stderr"));
+    }
+    moved.wait_end(PATIENCE).unwrap_or_else(|e| panic!("{test}: {e}"));
+    downtimes.sort_unstable();
+    let (middle, most) = (downtimes[downtimes.len() / 2], downtimes[downtimes.len() - 1]);
+    println!("{test}: stood still for {middle} us (median), {most} us (most)");
+
+    let got = outputs(program, &moved);
+    assert_eq!(moved.text("stderr"), "", "{test}: its standard error");
+    for ((name, expected), (_, got)) in expected.iter().zip(&got) {
+        let same = expected.iter().zip(got).take_while(|(a, b)| a == b).count();
+        let (wanted, length) = (expected.len(), got.len());
+        assert!(expected == got, "{test}: {name} differs at byte {same} (unmoved {wanted} bytes, moved {length})");
+    }
+}
+
+type Outputs = Vec<(&'static str, Vec<u8>)>;
+
+/// What it writes when nobody moves it; asked for only once.
+fn unmoved(hosts: &Hosts, program: &Program) -> Outputs {
+    static KNOWN: Mutex<BTreeMap<&'static str, Outputs>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(outputs) = known.get(program.path) {
+        return outputs.clone();
+    }
+    let began = Instant::now();
+    let started = start(hosts, program);
+    started.wait_end(PATIENCE).unwrap_or_else(|e| panic!("{}: {e}", program.path));
+    assert_eq!(started.text("stderr"), "", "{}", program.path);
+    let outputs = outputs(program, &started);
+    assert!(outputs.iter().all(|(_, bytes)| !bytes.is_empty()), "{} writes nothing", program.path);
+    println!("{}: takes {:.1} s unmoved", program.path, began.elapsed().as_secs_f64());
+    known.insert(program.path, outputs.clone());
+    outputs
+}
+
+fn start<'h>(hosts: &'h Hosts, program: &Program) -> Started<'h> {
+    let directory = TempDir::new().expect("a directory");
+    if program.input > 0 {
+        write_text(&directory.path().join("input"), program.input << 20).expect("the input");
+    }
+    let mut command = vec![program.path];
+    command.extend(program.arguments);
+    hosts.start(Host::Alpha, directory, &command)
+}
+
+fn outputs(program: &Program, started: &Started<'_>) -> Outputs {
+    let read = |name: &&'static str| (*name, fs::read(started.path(name)).unwrap_or_default());
+    program.outputs.iter().map(read).collect()
+}
+
+/// Lines of letters and digits, always the same ones: they compress by a quarter, no more.
+fn write_text(path: &Path, length: usize) -> io::Result<()> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut file = BufWriter::new(File::create(path)?);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..length / 80 {
+        let mut line = [b'\n'; 80];
+        for letter in &mut line[..79] {
+            // xorshift64 (Marsaglia, 2003)
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *letter = LETTERS[(state >> 58) as usize];
+        }
+        file.write_all(&line)?;
+    }
+    file.flush()
+}

@@ -1,0 +1,117 @@
+//! Every program in `subjects`, moved in every way. One test a subject and way: `subjects NAME`, its file's name.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use migrate_tests::compare::compare;
+use migrate_tests::hosts;
+use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use migrate_tests::waiting::{wait_for, wait_for_file};
+
+/// What cannot move yet, and the words that say so. It must go on where it is.
+const REFUSED: [(&str, &str); 4] = [
+    ("call_epoll_wait", "eventpoll"),
+    ("thread_leader_gone", "has ended"),
+    ("refused_mapping", "memory of a device"),
+    ("refused_packet_socket", "fd 7: "),
+];
+
+/// What a subject changes all the time, by itself: two looks never show the same.
+const RESTLESS: [(&str, &str); 2] = [("mem_remapping", "memory: "), ("file_offset", "descriptor 5: pos: ")];
+
+/// How long a subject may take to set itself up or to check itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+macro_rules! subject {
+    ($name:ident) => {
+        mod $name {
+            #[test]
+            fn plain() {
+                super::run(stringify!($name), "plain", 1);
+            }
+
+            #[test]
+            fn there_and_back() {
+                super::run(stringify!($name), "there_and_back", 6);
+            }
+        }
+    };
+}
+
+include!(concat!(env!("OUT_DIR"), "/subjects.rs"));
+
+fn run(name: &str, way: &str, moves: usize) {
+    let program = Path::new(env!("OUT_DIR")).join(name);
+    if let Ok(why) = fs::read_to_string(program.with_extension("error")) {
+        match why.strip_prefix("SKIPPED: ") {
+            Some(reason) => return skipped(&format!("{name} {way}"), reason),
+            None => panic!("{name}.c {why}"),
+        }
+    }
+    let Some(hosts) = hosts!(&format!("{name} {way}")) else { return };
+    if let Some(reason) = run_with(&hosts, name, &program, moves) {
+        skipped(&format!("{name} {way}"), &reason);
+    }
+}
+
+/// Some: what the machine lacks.
+fn run_with(hosts: &Hosts, name: &str, program: &Path, moves: usize) -> Option<String> {
+    let directory = tempfile::Builder::new().prefix(name).tempdir().expect("a directory");
+    let path = directory.path().display().to_string();
+    let mut subject = hosts.start(Host::Alpha, directory, &[&program.display().to_string(), &path]);
+    let ready = wait_for(PATIENCE, || {
+        [subject.path("ready"), subject.path("result")].iter().any(|file| file.exists()).then_some(())
+    });
+    assert!(ready.is_some(), "{name} does not get ready: {}", said(&subject));
+    let early = subject.text("result");
+    if let Some(reason) = early.strip_prefix("skipped: ") {
+        return Some(reason.trim().into());
+    }
+    assert!(early.is_empty(), "{name} before it was moved: {early}");
+    // One that is no session leader has been forked by what was started.
+    subject.pid = subject.text("ready").trim().parse().expect("a PID");
+
+    let mut wrong = Vec::new();
+    match REFUSED.iter().find(|(refused, _)| *refused == name) {
+        Some((_, words)) => {
+            let why = hosts.push(subject.pid, Host::Alpha, "beta", &[]).refused().unwrap_or_else(|e| panic!("{e}"));
+            assert!(why.contains(words), "{why}");
+        }
+        None => {
+            for round in 1..=moves {
+                let before = subject.snapshot();
+                if let Err(why) = subject.move_over() {
+                    panic!("{name}, move {round} of {moves}: {why}{}", said(&subject));
+                }
+                assert!(subject.runs_only(subject.host), "{name} after move {round}: {}", said(&subject));
+                let after = subject.snapshot();
+                let restless =
+                    |line: &String| RESTLESS.iter().any(|(who, what)| *who == name && line.starts_with(what));
+                let differences = compare(&before, &after).into_iter().filter(|line| !restless(line));
+                wrong.extend(differences.map(|line| format!("after move {round}: {line}")));
+            }
+        }
+    }
+    fs::write(subject.path("check"), "").expect("a file");
+    let result = wait_for_file(&subject.path("result"), PATIENCE);
+    let Some(result) = result else { panic!("{name} does not check itself: {}\n{}", said(&subject), wrong.join("\n")) };
+    if let Some(reason) = result.strip_prefix("skipped: ") {
+        return Some(reason.trim().into());
+    }
+    assert_eq!(result.trim(), "ok", "{name}; {}\n{}", said(&subject), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{name} looks different:\n{}", wrong.join("\n"));
+    None
+}
+
+/// Where it is and what it wrote.
+fn said(subject: &Started<'_>) -> String {
+    let (here, there) = (subject.pids(Host::Alpha), subject.pids(Host::Beta));
+    format!(
+        "(process {}; in alpha: {here:?}, in beta: {there:?}) {}{}{}",
+        subject.pid,
+        subject.text("result"),
+        subject.text("stdout"),
+        subject.text("stderr")
+    )
+}
