@@ -9,6 +9,15 @@ use crate::resources::{FrozenThread, TaskKind};
 /// The kind; its image is three `struct itimerval` as words: interval s and µs, remaining s and µs.
 pub enum IntervalTimers {}
 
+/// A periodic timer that has expired, whose SIGALRM waits: the kernel starts its next period when the signal is taken
+/// (`dequeue_signal`, kernel/signal.c). Nothing left would mean disarmed.
+fn begun_again([interval_s, interval_us, s, us]: [u64; 4]) -> [u64; 4] {
+    match (s, us) {
+        (0, 0) => [interval_s, interval_us, interval_s, interval_us],
+        _ => [interval_s, interval_us, s, us],
+    }
+}
+
 /// setitimer adds a tick to what is left of the two CPU-time timers (`set_cpu_itimer`, kernel/time/itimer.c), and getitimer tells it
 /// with that: taken off here, so that a timer does not grow with every move.
 fn a_tick_less([interval_s, interval_us, s, us]: [u64; 4]) -> [u64; 4] {
@@ -43,7 +52,7 @@ impl TaskKind for IntervalTimers {
     fn restore(image: &[[u64; 4]; 3], batch: &mut Batch) {
         for (timer, words) in TIMERS.into_iter().zip(image) {
             if words.iter().any(|w| *w != 0) {
-                let words = if timer == libc::ITIMER_REAL { *words } else { a_tick_less(*words) };
+                let words = if timer == libc::ITIMER_REAL { begun_again(*words) } else { a_tick_less(*words) };
                 let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
                 let value = batch.bytes(&bytes);
                 batch.must(libc::SYS_setitimer, [timer.into(), value.into(), 0.into()]);

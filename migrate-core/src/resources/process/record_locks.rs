@@ -47,7 +47,7 @@ fn parse_line(descriptor: i32, line: &str) -> Result<RecordLock, String> {
             .parse::<i64>()
             .ok()
             .zip(end.parse::<i64>().ok())
-            .and_then(|(s, e)| Some((s, e.checked_sub(s)?.checked_add(1)?))),
+            .and_then(|(s, e)| Some((s, e.checked_sub(s).filter(|n| *n >= 0)?.checked_add(1)?))),
     };
     let (start, length) = parsed.ok_or_else(|| format!("fd {descriptor}: a lock that is not understood ({line})"))?;
     Ok(RecordLock { descriptor, write: mode == "WRITE", start, length })
