@@ -33,6 +33,7 @@ pub const POINTS: &[(u32, &str)] = &[
     (9, "the process is pinned, Commit is about to be sent"),
     (10, "Commit is sent"),
     (11, "the answer to Commit has come"),
+    (12, "the rounds of pre-copy are done"),
     (21, "the offer is checked"),
     (22, "the process is made"),
     (23, "its mappings are made"),

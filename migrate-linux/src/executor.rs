@@ -8,6 +8,9 @@
 //! instruction of a batch in the source process. Nothing here touches the FPU, and nothing returns by rt_sigreturn, which
 //! would make an interrupted sleep in the same process end with EINTR.
 //!
+//! The calls that put an executor in and take it out are made one by one, from a [`stub`] with the same way back. What a killed agent
+//! leaves behind is the mapping (and the stub, in bytes that nothing uses): memory that the program never touches.
+//!
 //! Layout of a mapping: one page of code, then data. A *block* in the data is what one thread runs:
 //! a header of [`BLOCK_HEADER`] bytes, then calls of [`CALL_SIZE`] bytes each.
 
@@ -102,6 +105,8 @@ global_asm!(
     "mov rsp, [rbx + 160]",
     "mov rbx, [rbx + 48]",
     "jmp qword ptr [rsp - 136]",
+    ".globl migrate_executor_back",
+    "migrate_executor_back:",
     "5:",
     "mov rbx, rsp",
     "mov r15, rsp",
@@ -116,6 +121,7 @@ global_asm!(
 unsafe extern "C" {
     static migrate_executor_start: u8;
     static migrate_executor_stop: u8;
+    static migrate_executor_back: u8;
     static migrate_executor_end: u8;
 }
 
@@ -130,6 +136,41 @@ pub fn code() -> &'static [u8] {
 /// Offset in the code of the instruction at which a finished batch stands.
 pub fn stop_offset() -> u64 {
     (&raw const migrate_executor_stop) as u64 - (&raw const migrate_executor_start) as u64
+}
+
+/// The most bytes of a [`stub`].
+pub const STUB_SIZE: usize = 384;
+
+/// A `syscall` instruction, and behind it the way back to the program: for the calls that are made one by one while there is no
+/// executor. It reads what it needs from its own end, so it may lie in memory that the program cannot write; and it pushes a word,
+/// so the stack pointer must be [`STUB_STACK`] below the program's.
+pub fn stub(rescue: &Rescue) -> Vec<u8> {
+    const LEA_RBX: [u8; 3] = [0x48, 0x8d, 0x1d]; // lea rbx, [rip + ...]
+    let way_back = code().get(stop_offset() as usize..back_offset()).unwrap_or_default();
+    let code_length = 2 + LEA_RBX.len() + 4;
+    let data = (code_length + way_back.len()).next_multiple_of(8);
+    let header = block(0, &[], 0, rescue);
+    let mut bytes = vec![0x0f, 0x05];
+    bytes.extend(LEA_RBX);
+    bytes.extend((data as i32 - MASK as i32 - code_length as i32).to_le_bytes());
+    bytes.extend(way_back);
+    bytes.resize(data, 0);
+    bytes.extend(header.get(MASK..SAVED + 18 * 8).unwrap_or_default());
+    bytes
+}
+
+/// How far below the program's the stack pointer is in a [`stub`]: below the red zone, and the word that the way back goes through.
+pub const STUB_STACK: u64 = 136;
+
+/// Whether a [`stub`] may lie in these [`STUB_SIZE`] bytes: nothing does, or an earlier one that was left behind.
+pub fn is_room_for_stub(bytes: &[u8]) -> bool {
+    let stub = stub(&Rescue { registers: Registers::default(), mask: 0 });
+    let code = stub.len() - (SAVED + 18 * 8 - MASK);
+    bytes.len() >= STUB_SIZE && (bytes.iter().all(|b| *b == 0) || bytes.get(..code) == stub.get(..code))
+}
+
+fn back_offset() -> usize {
+    (&raw const migrate_executor_back) as usize - (&raw const migrate_executor_start) as usize
 }
 
 /// One call of a block.
@@ -207,6 +248,11 @@ mod tests {
     fn code_fits_a_page_and_the_layout_is_what_it_says() {
         assert!(code().len() < 4096);
         assert!((stop_offset() as usize) < code().len());
+        let stub = stub(&Rescue { registers: Registers::default(), mask: 0 });
+        assert!(stub.len() <= STUB_SIZE, "{}", stub.len());
+        assert!(is_room_for_stub(&[0; STUB_SIZE]) && !is_room_for_stub(&[0; STUB_SIZE - 1]));
+        let left_behind = [stub, vec![0; STUB_SIZE]].concat();
+        assert!(is_room_for_stub(&left_behind) && !is_room_for_stub(&[1; STUB_SIZE]));
         // The saved registers' places are spelled as numbers in the assembly.
         assert_eq!((FIRST, END, AT, SIGNAL, MASK, SAVED), (0, 8, 16, 24, 32, 40));
         assert_eq!(SAVED + 15 * 8, 160, "rsp");

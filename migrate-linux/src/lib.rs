@@ -15,6 +15,7 @@ pub mod process_memory;
 pub mod regs;
 pub mod remote;
 pub mod sched;
+mod single;
 pub mod sockets;
 pub mod spawn;
 pub mod tracee;

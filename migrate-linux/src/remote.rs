@@ -9,8 +9,10 @@ use nix::errno::Errno;
 use crate::error::{Context, Error, Result};
 use crate::executor::{self, BLOCK_HEADER, CALL_MUST_SUCCEED, CALL_RESULT, CALL_SIZE, Call, Rescue};
 use crate::process_memory::ProcessMemory;
-use crate::regs::{NOT_IN_A_CALL, Registers};
-use crate::tracee::{RawSiginfo, SYSCALL_STOP, Stop, Stopped};
+use crate::regs::Registers;
+pub use crate::single::{Foothold, NOOK_SIZE, find_gadget, is_nook, single_call};
+use crate::single::{SavedThread, Stub, signal_bit};
+use crate::tracee::{RawSiginfo, Stop, Stopped};
 
 /// Bytes of a tracee's executor mapping: code, a stack for the unlikely, and room for a block.
 pub const EXECUTOR_SIZE: u64 = 512 * 1024;
@@ -252,7 +254,7 @@ impl Results {
     }
 }
 
-struct CallName<'a>(&'a Call);
+pub(crate) struct CallName<'a>(pub(crate) &'a Call);
 
 impl fmt::Display for CallName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -292,34 +294,42 @@ pub struct Executor {
     pub memory: ProcessMemory,
     pid: i32,
     signal: i32,
+    nook: Option<RemoteAddr>,
 }
 
 impl Executor {
     /// Puts an executor at `base`, where [`EXECUTOR_SIZE`] bytes must be free in the thread's process.
     ///
-    /// `gadget`: the address of a `syscall` instruction that the process may execute. `signal`: one that the program
+    /// `signal`: one that the program
     /// ignores, or would not mind to see once should this tracer die in the middle; see [`quiet_signal`].
     pub fn inject(
         thread: &mut Stopped,
         memory: ProcessMemory,
         base: RemoteAddr,
-        gadget: RemoteAddr,
+        foothold: Foothold,
         signal: i32,
     ) -> Result<Executor> {
         let pid = memory.pid();
         let mut saved = SavedThread::save(thread, signal)?;
-        let map = |saved: &mut SavedThread, address: u64, len: u64, prot: i32| {
+        let stub = Stub::place(foothold, &memory, &saved)?;
+        let mut map = |address: u64, len: u64, prot: i32| {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
             let args = [address, len, prot as u64, flags as u64, u64::MAX, 0];
-            saved.inject_one(gadget, libc::SYS_mmap, args)
+            saved.inject_one(&stub, libc::SYS_mmap, args)
         };
-        map(&mut saved, base, PAGE, libc::PROT_READ | libc::PROT_EXEC)?;
-        if let Err(e) = map(&mut saved, base + PAGE, EXECUTOR_SIZE - PAGE, libc::PROT_READ | libc::PROT_WRITE) {
-            let _ = saved.inject_one(gadget, libc::SYS_munmap, [base, PAGE, 0, 0, 0, 0]);
-            return Err(e);
+        let mut made = map(base, PAGE, libc::PROT_READ | libc::PROT_EXEC);
+        if made.is_ok() {
+            made = map(base + PAGE, EXECUTOR_SIZE - PAGE, libc::PROT_READ | libc::PROT_WRITE);
+            if made.is_err() {
+                let _ = saved.inject_one(&stub, libc::SYS_munmap, [base, PAGE, 0, 0, 0, 0]);
+            }
         }
+        // The registers first: until then the thread may need what the stub holds.
+        drop(saved);
+        drop(stub);
+        made?;
         memory.write(base, executor::code()).doing(|| format!("write the executor into process {pid}"))?;
-        Ok(Executor { base, memory, pid, signal })
+        Ok(Executor { base, memory, pid, signal, nook: foothold.nook })
     }
 
     /// The addresses that it takes up.
@@ -330,7 +340,11 @@ impl Executor {
     /// Takes it out again.
     pub fn remove(&self, thread: &mut Stopped, gadget: RemoteAddr) -> Result<()> {
         let mut saved = SavedThread::save(thread, self.signal)?;
-        saved.inject_one(gadget, libc::SYS_munmap, [self.base, EXECUTOR_SIZE, 0, 0, 0, 0]).map(drop)
+        let stub = Stub::place(Foothold { gadget, nook: self.nook }, &self.memory, &saved)?;
+        let removed = saved.inject_one(&stub, libc::SYS_munmap, [self.base, EXECUTOR_SIZE, 0, 0, 0, 0]);
+        drop(saved); // before the stub, as above
+        drop(stub);
+        removed.map(drop)
     }
 
     /// Prepares to run batches in a thread.
@@ -390,10 +404,6 @@ fn is_ours(info: &RawSiginfo) -> bool {
     code == libc::SI_TKILL
 }
 
-fn signal_bit(signal: i32) -> u64 {
-    1 << (signal - 1)
-}
-
 /// A signal for [`Executor::inject`]: one of those that are ignored unless a program asks for them, and that this one does
 /// not ask for (`caught`: SigCgt of /proc/PID/status) nor has pending. When it asks for all, SIGURG: programs expect that
 /// one to come without a reason.
@@ -402,80 +412,6 @@ pub fn quiet_signal(caught: u64, pending: u64) -> i32 {
         .into_iter()
         .find(|&s| (caught | pending) & signal_bit(s) == 0)
         .unwrap_or(libc::SIGURG)
-}
-
-/// A thread whose registers and mask are put back when this is dropped.
-struct SavedThread<'a> {
-    thread: &'a mut Stopped,
-    registers: Registers,
-    mask: u64,
-}
-
-impl<'a> SavedThread<'a> {
-    fn save(thread: &'a mut Stopped, signal: i32) -> Result<SavedThread<'a>> {
-        let registers = thread.registers()?;
-        let mask = thread.signal_mask()?;
-        thread.set_signal_mask(!signal_bit(signal))?;
-        Ok(SavedThread { thread, registers, mask })
-    }
-
-    /// One call, of a `syscall` instruction of the program's, stopped on its way in and out: 20–75 µs.
-    fn inject_one(&mut self, gadget: RemoteAddr, number: libc::c_long, args: [u64; 6]) -> Result<u64> {
-        let tid = self.thread.tid();
-        let [rdi, rsi, rdx, r10, r8, r9] = args;
-        let regs = Registers {
-            rip: gadget,
-            rax: number as u64,
-            orig_rax: NOT_IN_A_CALL,
-            rdi,
-            rsi,
-            rdx,
-            r10,
-            r8,
-            r9,
-            eflags: 0x202,
-            ..self.registers
-        };
-        self.thread.set_registers(&regs)?;
-        // Its entry into the call, then its exit.
-        for _ in 0..2 {
-            loop {
-                match self.thread.run_to_syscall()? {
-                    Stop::Signal(SYSCALL_STOP) => break,
-                    Stop::Event { .. } => continue,
-                    // From outside: it gets it when it goes on.
-                    Stop::Signal(libc::SIGSTOP) => {
-                        let info = self.thread.siginfo()?;
-                        self.thread.owe(libc::SIGSTOP, info);
-                    }
-                    Stop::Signal(signal) => {
-                        let what = format!("signal {signal} in an injected call");
-                        return Err(Error::UnexpectedStop { tid, what });
-                    }
-                }
-            }
-        }
-        let result = self.thread.registers()?;
-        if result.rip != gadget + 2 {
-            return Err(Error::UnexpectedStop { tid, what: format!("injected call ended at {:#x}", result.rip) });
-        }
-        match result.rax as i64 {
-            e @ -4095..0 => Err(Error::Remote {
-                call: CallName(&Call { number: number as u32, flags: 0, args }).to_string(),
-                pid: tid,
-                source: Errno::from_raw(-e as i32),
-            }),
-            value => Ok(value as u64),
-        }
-    }
-}
-
-impl Drop for SavedThread<'_> {
-    fn drop(&mut self) {
-        // Both fail only when the thread is gone; the next request on it will say so.
-        let _ = self.thread.set_registers(&self.registers);
-        let _ = self.thread.set_signal_mask(self.mask);
-    }
 }
 
 /// Runs batches in one stopped thread.
@@ -502,7 +438,7 @@ impl RemoteSyscalls<'_> {
         let context = || format!("exchange a batch with process {}", executor.pid);
         executor.memory.write(address, &bytes).doing(context)?;
         let entry = executor::entry(executor.base, address, calls.len(), &self.saved.registers);
-        self.saved.thread.set_registers(&entry)?;
+        self.saved.prepare(&entry)?;
         let stop = self.saved.thread.run_to_stop()?;
         executor.finish(self.saved.thread, stop)?;
         executor.memory.read(address, &mut bytes).doing(context)?;
@@ -518,20 +454,4 @@ impl RemoteSyscalls<'_> {
     pub fn executor_range(&self) -> Range<RemoteAddr> {
         self.executor.range()
     }
-}
-
-/// Makes one call in a stopped thread without an executor.
-pub fn single_call(
-    thread: &mut Stopped,
-    gadget: RemoteAddr,
-    signal: i32,
-    number: libc::c_long,
-    args: [u64; 6],
-) -> Result<u64> {
-    SavedThread::save(thread, signal)?.inject_one(gadget, number, args)
-}
-
-/// The first `syscall` instruction in `code`, which lies at `base`.
-pub fn find_gadget(base: RemoteAddr, code: &[u8]) -> Option<RemoteAddr> {
-    code.windows(2).position(|w| w == [0x0f, 0x05]).map(|at| base + at as u64)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use migrate_linux::spawn::Numbers;
 use migrate_linux::{libc, map_files};
 
 use super::Making;
+use super::running::Init;
 use super::shell::Shell;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
@@ -40,7 +41,7 @@ pub fn build(
     offer: &Offer,
     skeleton: &Skeleton,
     pages: Option<UnixStream>,
-    original_namespace: Option<BorrowedFd<'_>>,
+    init: &Init,
     control: &TcpStream,
 ) -> Result<(Making, Option<String>)> {
     let pages = pages.ok_or_else(|| Error::Invalid("page connections were given up".into()))?;
@@ -49,11 +50,12 @@ pub fn build(
     }
     let numbers = Numbers { pid: offer.pid, group: offer.group, session: offer.session };
     let taken: Vec<(u64, u64)> = skeleton.layout.vmas.iter().map(|v| (v.start, v.end)).collect();
-    let shell = Shell::make(numbers, &taken, skeleton.highest_descriptor, original_namespace)?;
+    let shell = Shell::make(numbers, &taken, skeleton.highest_descriptor, init.spawn_namespace())?;
+    let named = init.named(shell.pid)?;
     fault::point(22, control)?;
     let placement = Arc::new(Placement::new(shell.memory.try_clone().doing(|| "open the memory again".into())?));
     let streams = u32::from(skeleton.streams);
-    let mut making = Making { shell, placement, streams, tables: Tables::default(), layout: Layout::default() };
+    let mut making = Making { shell, named, placement, streams, tables: Tables::default(), layout: Layout::default() };
     making.map_vdso(&skeleton.layout)?;
     let change = LayoutChange { files: skeleton.layout.files.clone(), ..Layout::default().change_to(&skeleton.layout) };
     making.change(&change, &skeleton.objects)?;

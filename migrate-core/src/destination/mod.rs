@@ -21,10 +21,13 @@ use crate::memory::receive::Placement;
 use crate::protocol::connection::{Connection, WireMessage};
 use crate::protocol::message::{Accepted, Running, State, ToDestination, ToSource};
 use crate::protocol::preamble::MigrationId;
+use crate::state::Named;
 
 /// A process in the making, and where its pages are placed.
 struct Making {
     shell: Shell,
+    /// The process, as the host's agent names it.
+    named: Named,
     placement: std::sync::Arc<Placement>,
     streams: u32,
     tables: mapping::Tables,
@@ -138,7 +141,7 @@ impl Destination {
                     self.init = running::enter_pid_namespace()?;
                 }
                 let (making, layout_obstacle) =
-                    mapping::build(&offer, &skeleton, self.pages.take(), self.init.spawn_namespace(), control)?;
+                    mapping::build(&offer, &skeleton, self.pages.take(), &self.init, control)?;
                 if let Some(why) = layout_obstacle {
                     return Err(Error::Refused(vec![why]));
                 }
@@ -151,18 +154,15 @@ impl Destination {
                 Ok(ToSource::Updated)
             }
             (ToDestination::Prepare(image), Holding::Making(making)) => {
-                let (runnable, ready) = prepare::prepare(*making, *image, self.id, &self.init, control)?;
+                let (runnable, ready) = prepare::prepare(*making, *image, self.id, control)?;
                 self.holding = Holding::Prepared(Box::new(runnable));
                 Ok(ToSource::Prepared(ready))
             }
             (ToDestination::Commit, Holding::Prepared(runnable)) => {
                 let began = Instant::now();
-                let pid = runnable.go_live(control)?;
-                self.init.runs(pid);
-                Ok(ToSource::Running(Running {
-                    pid: self.init.pid_for_the_agent(pid),
-                    resume_us: began.elapsed().as_micros() as u64,
-                }))
+                let (inside, named) = runnable.go_live(control)?;
+                self.init.runs(inside);
+                Ok(ToSource::Running(Running { pid: named.pid, resume_us: began.elapsed().as_micros() as u64 }))
             }
             (ToDestination::Discard, _) => Ok(ToSource::Discarded),
             _ => Err(Error::Invalid("a message that does not fit what came before".into())),

@@ -15,7 +15,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Making;
-use super::running::Init;
 use super::shell::Shell;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
@@ -27,7 +26,7 @@ use crate::resources::file::{self, NewFiles};
 use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::{attributes, limits, lock_future, memory_map, surroundings};
 use crate::resources::thread::{ThreadState, cpu};
-use crate::state::{Arrival, StateDirectory};
+use crate::state::{Arrival, Named, StateDirectory};
 
 /// The process, complete but perhaps for its locks. Dropped, it dies.
 pub struct Runnable {
@@ -36,6 +35,7 @@ pub struct Runnable {
     unfinished: Option<Unfinished>,
     threads: Vec<Stopped>,
     live: bool,
+    named: Named,
     /// Its state file. Dropped after the process has been killed.
     arrival: Option<Arrival>,
 }
@@ -62,13 +62,7 @@ const THREAD_FLAGS: u64 = (libc::CLONE_VM
     | CLONE_PTRACE;
 
 /// Makes the process complete. The source's last pages come meanwhile.
-pub fn prepare(
-    mut making: Making,
-    image: Final,
-    id: MigrationId,
-    init: &Init,
-    control: &TcpStream,
-) -> Result<(Runnable, Ready)> {
+pub fn prepare(mut making: Making, image: Final, id: MigrationId, control: &TcpStream) -> Result<(Runnable, Ready)> {
     let mut steps = Steps::default();
     making.apply(&image.layout)?;
     steps.done("apply mappings");
@@ -113,6 +107,7 @@ pub fn prepare(
     }
     restore_first_thread(&mut making, &image, blocks)?;
     steps.done("restore threads");
+    let named = making.named;
     let mut unfinished = Unfinished {
         shell: making.shell,
         others: threads.map_or_else(Vec::new, |t| t.threads),
@@ -121,12 +116,13 @@ pub fn prepare(
         gadget: image.gadget,
     };
     let locks_wanted = !unfinished.take_locks()?;
-    let mut runnable = Runnable { pid, unfinished: Some(unfinished), threads: Vec::new(), live: false, arrival: None };
+    let mut runnable =
+        Runnable { pid, unfinished: Some(unfinished), threads: Vec::new(), live: false, named, arrival: None };
     if !locks_wanted {
         runnable.finish()?;
     }
     steps.done("set registers");
-    let arrival = Arrival::prepared(StateDirectory::of_this_host(), id, init.named(pid)?);
+    let arrival = Arrival::prepared(StateDirectory::of_this_host(), id, named);
     runnable.arrival = Some(arrival.doing(|| "write the state file".into())?);
     fault::point(26, control)?;
     steps.done("write state");
@@ -355,8 +351,8 @@ impl Runnable {
         Ok(())
     }
 
-    /// The point of no return: the process runs. Returns its PID. Err: it does not, and never will.
-    pub fn go_live(mut self, control: &TcpStream) -> Result<i32> {
+    /// The point of no return: the process runs. Returns its PID, and how the host's agent names it. Err: it does not, and never will.
+    pub fn go_live(mut self, control: &TcpStream) -> Result<(i32, Named)> {
         fault::point(27, control)?;
         if let Some(unfinished) = self.unfinished.as_mut() {
             if !unfinished.take_locks()? {
@@ -382,7 +378,7 @@ impl Runnable {
         if let Err(error) = arrival.running() {
             tracing::warn!("renaming the state file: {error}");
         }
-        Ok(self.pid)
+        Ok((self.pid, self.named))
     }
 
     /// Until here it would have died with this process. From here on it stands, by a SIGSTOP that is queued, should this process

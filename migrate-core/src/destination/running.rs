@@ -22,8 +22,6 @@ pub enum Init {
         mounts: OwnedFd,
         /// Its PID inside.
         pid: Option<i32>,
-        /// This process's PIDs, as seen from outside.
-        outside: i32,
     },
 }
 
@@ -37,7 +35,7 @@ pub fn enter_pid_namespace() -> Result<Init> {
     }
     // This init dies with whoever started it only until the process runs; see `see_it_through`.
     pid_namespace::mount_proc().doing(|| "mount /proc of the new PID namespace".into())?;
-    Ok(Init::Namespace { mounts, pid: None, outside: 0 })
+    Ok(Init::Namespace { mounts, pid: None })
 }
 
 fn wait_and_end_like(child: i32) -> ! {
@@ -80,21 +78,12 @@ impl Init {
 
     /// It runs.
     pub fn runs(&mut self, inside: i32) {
-        if let Init::Namespace { pid, outside, mounts } = self {
+        if let Init::Namespace { pid, .. } = self {
             *pid = Some(inside);
-            *outside = pid_namespace::pid_seen_from(mounts.as_fd(), inside).unwrap_or(0);
         }
     }
 
-    /// Its PID as the host's agent sees it.
-    pub fn pid_for_the_agent(&self, inside: i32) -> i32 {
-        match self {
-            Init::Host => inside,
-            Init::Namespace { outside, .. } => *outside,
-        }
-    }
-
-    /// The process of this PID as the host's agent names it.
+    /// The process of this PID as the host's agent names it. Only while this process has a single thread.
     pub fn named(&self, inside: i32) -> Result<Named> {
         let process = Named::of(inside).doing(|| format!("read new process {inside}"))?;
         let seen = match self {

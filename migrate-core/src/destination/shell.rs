@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use migrate_linux::process_memory::ProcessMemory;
-use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, RemoteSyscalls};
+use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, RemoteSyscalls};
 use migrate_linux::spawn::{self, Numbers};
 use migrate_linux::tracee::{Seized, Stopped};
 use migrate_linux::{fdpass, libc, pid_namespace};
@@ -65,7 +65,9 @@ impl Shell {
         let gadget = gadget_in(&maps, &memory)?;
         let hole = executor_hole(&maps, taken)?;
         let copy = memory.try_clone().doing(|| "open the memory again".into())?;
-        let executor = Executor::inject(&mut main, copy, hole, gadget, libc::SIGURG)?;
+        // It dies with this process anyway.
+        let foothold = Foothold { gadget, nook: None };
+        let executor = Executor::inject(&mut main, copy, hole, foothold, libc::SIGURG)?;
         let socket_number = empty(&executor, &mut main, its_end.as_raw_fd(), highest)?;
         std::mem::forget(made);
         Ok(Shell { pid, main: Some(main), executor, memory, socket, socket_number })

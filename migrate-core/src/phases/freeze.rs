@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use migrate_linux::regs::CallState;
-use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Results};
+use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 
 use super::capture::{Captured, capture};
@@ -12,7 +12,7 @@ use super::record::Record;
 use super::subject::{Subject, innermost, new_relations};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
-use crate::image::layout::{Backing, EXEC, Layout, find_hole};
+use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
 use crate::proc::listing::read_tids;
@@ -133,10 +133,20 @@ fn find_gadget(layout: &Layout, source: &PageSource) -> Result<u64> {
     Err(Error::Refused(vec!["no system call instruction was found in its code".into()]))
 }
 
+/// Unused bytes at the end of a program's or a library's code.
+fn find_nook(layout: &Layout, source: &PageSource) -> Option<u64> {
+    let is_code = |v: &&Vma| v.protection & EXEC != 0 && !v.shared && matches!(v.backing, Backing::File { .. });
+    layout.vmas.iter().filter(is_code).map(|v| v.end.saturating_sub(NOOK_SIZE)).find(|&nook| {
+        let mut bytes = [0; NOOK_SIZE as usize];
+        source.memory.read(nook, &mut bytes).is_ok() && remote::is_nook(&bytes)
+    })
+}
+
 /// Has the process make a userfaultfd, takes a duplicate, and has it close its own. It stands for less than a tenth of a
 /// millisecond.
 pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<OwnedFd> {
-    let gadget = find_gadget(&subject.space.layout, source)?;
+    let layout = &subject.space.layout;
+    let foothold = Foothold { gadget: find_gadget(layout, source)?, nook: find_nook(layout, source) };
     let thread = Seized::seize(subject.pid, false)?;
     thread.interrupt()?;
     let (mut stopped, _) = thread.wait_stopped()?;
@@ -148,9 +158,12 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     // User faults only: all that a program without privileges may ask for. Asynchronous write protection faults nowhere.
     const UFFD_USER_MODE_ONLY: i32 = 1;
     let flags = (nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK | UFFD_USER_MODE_ONLY) as u64;
-    let number = remote::single_call(&mut stopped, gadget, signal, nix::libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])?;
+    let mut call = |number, argument| {
+        remote::single_call(&mut stopped, &source.memory, foothold, signal, number, [argument, 0, 0, 0, 0, 0])
+    };
+    let number = call(nix::libc::SYS_userfaultfd, flags)?;
     let taken = subject.pidfd.get_fd(number as i32);
-    remote::single_call(&mut stopped, gadget, signal, nix::libc::SYS_close, [number, 0, 0, 0, 0, 0])?;
+    call(nix::libc::SYS_close, number)?;
     resume_unnoticed(stopped)?;
     taken.doing(|| "take the userfaultfd of the process".into())
 }
@@ -170,12 +183,12 @@ impl FrozenProcess {
     pub fn inject_executor(&mut self, layout: &Layout, source: &PageSource) -> Result<()> {
         let hole = find_hole(layout.vmas.iter().map(|v| (v.start, v.end)), LOWEST, EXECUTOR_SIZE)
             .ok_or_else(|| Error::Refused(vec!["its address space is full".into()]))?;
-        let gadget = self.gadget;
+        let foothold = Foothold { gadget: self.gadget, nook: find_nook(layout, source) };
         let first = self.first()?;
         let status = &first.status;
         let signal = remote::quiet_signal(status.sig_caught, status.sig_pending | status.shared_pending);
         let memory = source.memory.try_clone().doing(|| "open the process's memory".into())?;
-        let executor = Executor::inject(&mut first.stopped, memory, hole, gadget, signal)?;
+        let executor = Executor::inject(&mut first.stopped, memory, hole, foothold, signal)?;
         self.executor = Some(executor);
         Ok(())
     }

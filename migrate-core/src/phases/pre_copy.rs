@@ -191,6 +191,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         undo.held.fault(3)?;
         let mut rounds = Rounds { record, undo: &mut undo, subject: &mut subject, pages: &mut pages };
         rounds.run(&plan)?;
+        undo.held.fault(12)?;
         Ok(Precopied { record, undo, subject, pages })
     }
 }

@@ -1,0 +1,208 @@
+//! A tracer that is killed at any instruction must leave its tracee as if it had never been there: it runs on with its registers and
+//! masks right, and no call of it fails. Here tracers run batches in a busy process and are killed at random moments.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use migrate_linux::libc;
+use migrate_linux::process_memory::ProcessMemory;
+use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE};
+use migrate_linux::tracee::{Seized, Stopped};
+
+/// Names the process that the tracer is to work on.
+const VARIABLE: &str = "RESCUE_SUBJECT";
+const TIME: Duration = Duration::from_secs(9);
+
+struct Subject {
+    process: Child,
+    counts: PathBuf,
+}
+
+impl Subject {
+    fn start(directory: &Path, sleeper_first: bool) -> Subject {
+        let counts = directory.join("counts");
+        let mut command = Command::new(directory.join("subject"));
+        if sleeper_first {
+            command.env("SLEEPER_FIRST", "1");
+        }
+        let process = command.arg(&counts).spawn().expect("started");
+        let mut subject = Subject { process, counts };
+        assert!(subject.goes_on(&[0; 4]), "it does not start");
+        subject
+    }
+
+    fn pid(&self) -> i32 {
+        self.process.id() as i32
+    }
+
+    fn read(&self) -> [u64; 4] {
+        let bytes = fs::read(&self.counts).unwrap_or_default();
+        let word = |i: usize| bytes.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+        [word(0), word(1), word(2), word(3)]
+    }
+
+    /// Whether every thread gets further than `before`; without its first one sleeping, nobody counts at 1.
+    fn goes_on(&mut self, before: &[u64; 4]) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(2) {
+            let now = self.read();
+            if [0, 2, 3].into_iter().all(|i| now[i] > before[i]) && (now[1] == 1 || now[1] > before[1]) {
+                return true;
+            }
+            if self.end().is_some() {
+                return false;
+            }
+            sleep(Duration::from_micros(500));
+        }
+        false
+    }
+
+    /// How it has ended, if it has.
+    fn end(&mut self) -> Option<String> {
+        let status = self.process.try_wait().expect("waited")?;
+        Some(status.signal().map_or(format!("status {:?}", status.code()), |s| format!("signal {s}")))
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn compile(directory: &Path) {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rescue/subject.c");
+    let mut cc = Command::new("cc");
+    let done = cc.args(["-O2", "-Wall", "-pthread", "-o"]).arg(directory.join("subject")).arg(source).status();
+    assert!(done.expect("cc; scripts/setup installs it").success());
+}
+
+/// This program again, as a tracer.
+fn tracer(subject: i32) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "a_tracer_at_work", "--ignored", "--nocapture", "--test-threads=1"]);
+    let mut tracer = command.env(VARIABLE, subject.to_string()).stdout(Stdio::piped()).spawn().expect("started");
+    // Its first line of work, behind those of the harness.
+    let mut lines = BufReader::new(tracer.stdout.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.is_ok_and(|l| l.ends_with("at work"))), "the tracer failed");
+    tracer
+}
+
+fn kill_tracers(sleeper_first: bool) {
+    // SAFETY: no memory is involved.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("SKIPPED rescue: it needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    compile(directory.path());
+    let mut subject = Subject::start(directory.path(), sleeper_first);
+    let (mut trials, mut ends) = (0u32, Vec::new());
+    let begin = Instant::now();
+    // Not random, but in no step with what the tracer does.
+    let mut moment: u64 = 88_172_645_463_325_252;
+    while begin.elapsed() < TIME {
+        moment ^= moment << 13;
+        moment ^= moment >> 7;
+        moment ^= moment << 17;
+        let mut tracer = tracer(subject.pid());
+        sleep(Duration::from_micros(moment % 3000));
+        tracer.kill().expect("killed");
+        tracer.wait().expect("waited");
+        trials += 1;
+        let before = subject.read();
+        if !subject.goes_on(&before) {
+            ends.push(subject.end().unwrap_or_else(|| format!("stuck at {:?}", subject.read())));
+            subject = Subject::start(directory.path(), sleeper_first);
+        }
+    }
+    println!("{trials} tracers killed; {} subjects did not survive it", ends.len());
+    assert!(trials > 50, "only {trials} trials");
+    assert!(ends.is_empty(), "{ends:?}");
+}
+
+#[test]
+fn a_running_process_survives_its_tracers() {
+    kill_tracers(false);
+}
+
+#[test]
+fn a_sleeping_process_survives_its_tracers() {
+    kill_tracers(true);
+}
+
+#[test]
+#[ignore = "run by the tests above, in a process of its own, which is killed"]
+fn a_tracer_at_work() {
+    let Ok(subject) = std::env::var(VARIABLE) else { return };
+    let pid: i32 = subject.parse().expect("a number");
+    let mut told = false;
+    loop {
+        let threads = freeze(pid);
+        work(pid, threads);
+        if !told {
+            println!("at work");
+            told = true;
+        }
+    }
+}
+
+fn freeze(pid: i32) -> Vec<Stopped> {
+    let tids = fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
+    let mut tids: Vec<i32> = tids.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    tids.sort_unstable();
+    let seized: Vec<Seized> = tids.into_iter().map(|tid| Seized::seize(tid, false).expect("seized")).collect();
+    seized.iter().for_each(|thread| thread.interrupt().expect("interrupted"));
+    seized.into_iter().map(|thread| thread.wait_stopped().expect("stopped").0).collect()
+}
+
+/// What a source does with a process that it does not move after all.
+fn work(pid: i32, mut threads: Vec<Stopped>) {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("mappings");
+    let bounds = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        Some((number(start)?, number(end)?, rest.ends_with("[vdso]"), rest.starts_with("r-xp") && rest.contains('/')))
+    });
+    let memory = ProcessMemory::open(pid).expect("its memory");
+    let (mut hole, mut gadget, mut nook) = (0x1000_0000, None, None);
+    for (start, end, is_vdso, is_code) in bounds {
+        let mut last = [0; NOOK_SIZE as usize];
+        if is_code && nook.is_none() && memory.read(end - NOOK_SIZE, &mut last).is_ok() && remote::is_nook(&last) {
+            nook = Some(end - NOOK_SIZE);
+        }
+        if start < hole + EXECUTOR_SIZE && end > hole {
+            hole = end;
+        }
+        if is_vdso {
+            let mut code = vec![0; (end - start) as usize];
+            memory.read(start, &mut code).expect("the vDSO");
+            gadget = remote::find_gadget(start, &code);
+        }
+    }
+    let gadget = gadget.expect("a system call in the vDSO");
+    let first = threads.first_mut().expect("a thread");
+    assert!(nook.is_some(), "no nook");
+    let foothold = Foothold { gadget, nook };
+    let executor = Executor::inject(first, memory, hole, foothold, libc::SIGURG).expect("injected");
+    for thread in &mut threads {
+        let mut batch = Batch::new();
+        let mask = batch.buffer(8);
+        let calls: Vec<_> = (0..20).map(|_| batch.call(libc::SYS_gettid, [])).collect();
+        batch.must(libc::SYS_rt_sigprocmask, [0.into(), 0.into(), mask.into(), 8.into()]);
+        let tid = thread.tid() as u64;
+        let results = executor.calls_in(thread).expect("saved").run(&batch).expect("run");
+        assert!(calls.into_iter().all(|call| results.value(call) == Ok(tid)));
+    }
+    executor.remove(threads.first_mut().expect("a thread"), gadget).expect("removed");
+    for thread in threads {
+        thread.detach().expect("detached");
+    }
+}
