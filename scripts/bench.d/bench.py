@@ -10,7 +10,7 @@ import sys
 
 import criu
 import table
-from hosts import Failure, Host
+from hosts import Failure, Gone, Host
 from move import Running, floor, measured, push, warm
 from workloads import BY_NAME, MIB, WORKLOADS
 
@@ -52,6 +52,8 @@ def free_memory():
 
 def moved(workload, options, hosts, move):
     """One run: started on alpha, moved to beta, checked, ended."""
+    for host in hosts.values():
+        host.must_be_up()
     with Running(workload, options.place, options.programs, hosts) as running:
         warm(options.programs, workload.bytes + 64 * MIB)
         return measured(running, move)
@@ -128,5 +130,5 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (Failure, subprocess.CalledProcessError) as failure:
+    except (Failure, Gone, subprocess.CalledProcessError) as failure:
         sys.exit(f"bench: {failure}")

@@ -14,6 +14,10 @@ class Failure(Exception):
     """Something did not move, or could not be measured; the text says what."""
 
 
+class Gone(Exception):
+    """The hosts have been brought down meanwhile; nothing more can be measured."""
+
+
 def command(host, *words):
     return [HOSTS, "exec", host, "--", *map(str, words)]
 
@@ -46,10 +50,12 @@ class Host:
         self.agent = int(read(f"{STATE}/{name}/agent.pid") or 0)
 
     def pids(self):
-        try:
-            return [int(entry) for entry in os.listdir(self.proc) if entry.isdigit()]
-        except OSError:
-            raise Failure(f"the host {self.name} is gone: somebody has brought it down") from None
+        self.must_be_up()
+        return [int(entry) for entry in os.listdir(self.proc) if entry.isdigit()]
+
+    def must_be_up(self):
+        if not os.path.isdir(f"{self.proc}/1"):
+            raise Gone(f"the host {self.name} is gone: somebody has brought it down")
 
     def has(self, pid):
         stat = read(f"{self.proc}/{pid}/stat")
