@@ -55,7 +55,15 @@ pub fn build(
     fault::point(22, control)?;
     let placement = Arc::new(Placement::new(shell.memory.try_clone().doing(|| "open the memory again".into())?));
     let streams = u32::from(skeleton.streams);
-    let mut making = Making { shell, named, placement, streams, tables: Tables::default(), layout: Layout::default() };
+    let mut making = Making {
+        shell,
+        named,
+        placement,
+        streams,
+        tables: Tables::default(),
+        descriptors: Default::default(),
+        layout: Layout::default(),
+    };
     making.map_vdso(&skeleton.layout)?;
     let change = LayoutChange { files: skeleton.layout.files.clone(), ..Layout::default().change_to(&skeleton.layout) };
     making.change(&change, &skeleton.objects)?;
@@ -194,7 +202,7 @@ impl Making {
             return Err(Error::Invalid(format!("{} mapped files", files.len())));
         }
         let opened = new.iter().map(open_mapped_file).collect::<Result<Vec<OwnedFd>>>()?;
-        let numbers = self.shell.give(&super::shell::borrow(&opened))?;
+        let numbers = self.shell.give_aside(&super::shell::borrow(&opened))?;
         self.tables.files.extend(numbers);
         Ok(())
     }
@@ -206,7 +214,7 @@ impl Making {
             }
             let made = map_files::new_shared_anonymous(object.size as usize)
                 .doing(|| format!("make shared memory of {} bytes", object.size))?;
-            let number = self.shell.give(&[made.as_fd()])?;
+            let number = self.shell.give_aside(&[made.as_fd()])?;
             self.tables.objects.extend(number.first().map(|n| (object.id, *n)));
             self.placement.add_object(object.id, File::from(made));
         }

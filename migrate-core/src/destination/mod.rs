@@ -2,6 +2,7 @@
 //! [`TRANSITIONS`](crate::protocol::message::TRANSITIONS).
 
 mod accept;
+mod descriptors;
 mod mapping;
 mod prepare;
 mod running;
@@ -21,6 +22,7 @@ use crate::memory::receive::Placement;
 use crate::protocol::connection::{Connection, WireMessage};
 use crate::protocol::message::{Accepted, Running, State, ToDestination, ToSource};
 use crate::protocol::preamble::MigrationId;
+use crate::resources::file::NewFiles;
 use crate::state::Named;
 
 /// A process in the making, and where its pages are placed.
@@ -31,6 +33,7 @@ struct Making {
     placement: std::sync::Arc<Placement>,
     streams: u32,
     tables: mapping::Tables,
+    descriptors: descriptors::Descriptors,
     layout: crate::image::layout::Layout,
 }
 
@@ -152,6 +155,13 @@ impl Destination {
                 making.apply(&update)?;
                 self.holding = Holding::Making(making);
                 Ok(ToSource::Updated)
+            }
+            (ToDestination::Files(early), Holding::Making(mut making)) => {
+                let making_now = &mut *making;
+                let new = NewFiles::new(false, false);
+                making_now.descriptors.install(early.files, &early.descriptors, new, &mut making_now.shell)?;
+                self.holding = Holding::Making(making);
+                Ok(ToSource::Opened)
             }
             (ToDestination::Prepare(image), Holding::Making(making)) => {
                 let (runnable, ready) = prepare::prepare(*making, *image, self.id, control)?;

@@ -1,7 +1,6 @@
 //! Prepare: the process gets everything that is not memory, in three passes: create all, connect all, and (in
 //! [`Runnable::go_live`]) go live.
 
-use std::collections::HashMap;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -18,11 +17,11 @@ use super::Making;
 use super::shell::Shell;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
+use crate::image::Final;
 use crate::image::layout::find_hole;
-use crate::image::{Final, ObjectId};
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
-use crate::resources::file::{self, NewFiles};
+use crate::resources::file::NewFiles;
 use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::{attributes, limits, lock_future, memory_map, surroundings};
 use crate::resources::thread::{ThreadState, cpu};
@@ -62,33 +61,26 @@ const THREAD_FLAGS: u64 = (libc::CLONE_VM
     | CLONE_PTRACE;
 
 /// Makes the process complete. The source's last pages come meanwhile.
-pub fn prepare(mut making: Making, image: Final, id: MigrationId, control: &TcpStream) -> Result<(Runnable, Ready)> {
+pub fn prepare(
+    mut making: Making,
+    mut image: Final,
+    id: MigrationId,
+    control: &TcpStream,
+) -> Result<(Runnable, Ready)> {
     let mut steps = Steps::default();
     making.apply(&image.layout)?;
     steps.done("apply mappings");
     let pid = making.shell.pid;
     check(&image)?;
 
-    // Create: descriptors, in this process.
-    let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
-    let mut new = NewFiles::new(same_kernel);
-    let mut made: HashMap<ObjectId, OwnedFd> = HashMap::new();
-    for (object, file) in &image.files {
-        made.insert(*object, file::create(file, &mut new)?);
-    }
-    drop(new);
+    // Descriptors: those that were made before the freeze, and have not changed, cost nothing.
     let executable = open_executable(&image)?;
-    steps.done("make descriptors");
-
-    // Connect: hand them over, and tie everything to its process.
-    let highest = image.descriptors.last().map_or(0, |d| d.number);
-    making.shell.close_all(highest.max(image.descriptors.len() as i32))?;
     set_memory_map(&mut making, &image, &executable)?;
-    give_descriptors(&mut making, &image, &made)?;
-    drop(made);
-    connect_descriptors(&mut making, &image)?;
+    let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
+    let files = std::mem::take(&mut image.files);
+    making.descriptors.install(files, &image.descriptors, NewFiles::new(same_kernel, true), &mut making.shell)?;
     fault::point(24, control)?;
-    steps.done("give descriptors");
+    steps.done("descriptors");
     let mut batch = Batch::new();
     surroundings::restore(&image.process.surroundings, &mut batch);
     making.shell.run(&batch)?;
@@ -148,11 +140,6 @@ impl Steps {
 }
 
 fn check(image: &Final) -> Result<()> {
-    let ascending = image.descriptors.windows(2).all(|w| w[0].number < w[1].number);
-    let in_range = image.descriptors.iter().all(|d| (0..1 << 24).contains(&d.number));
-    if !ascending || !in_range {
-        return Err(Error::Invalid("the descriptor table makes no sense".into()));
-    }
     if image.threads.is_empty() || image.threads.len() > 1 << 20 {
         return Err(Error::Invalid(format!("{} threads", image.threads.len())));
     }
@@ -173,48 +160,6 @@ fn set_memory_map(making: &mut Making, image: &Final, executable: &OwnedFd) -> R
         batch.must(libc::SYS_close, [number.into()]);
     }
     making.shell.run(&batch)?;
-    Ok(())
-}
-
-/// One descriptor is sent for each number, duplicates too. They arrive at the lowest numbers, in order, so the n-th arrives at a
-/// number that is at most its own; put in place from the last to the first, none overwrites one that is still to be moved.
-fn give_descriptors(making: &mut Making, image: &Final, made: &HashMap<ObjectId, OwnedFd>) -> Result<()> {
-    let mut sent = Vec::with_capacity(image.descriptors.len());
-    for descriptor in &image.descriptors {
-        let fd = made.get(&descriptor.object);
-        sent.push(fd.ok_or_else(|| Error::Invalid(format!("descriptor {} of nothing", descriptor.number)))?.as_fd());
-    }
-    let arrived = making.shell.give(&sent)?;
-    let mut batch = Batch::new();
-    for (descriptor, from) in image.descriptors.iter().zip(arrived).rev() {
-        if !batch.has_room_for(2, 0) {
-            making.shell.run(&batch)?;
-            batch = Batch::new();
-        }
-        if from == descriptor.number {
-            let flags = if descriptor.close_on_exec { libc::FD_CLOEXEC } else { 0 };
-            batch.must(libc::SYS_fcntl, [from.into(), libc::F_SETFD.into(), flags.into()]);
-        } else {
-            let flags = if descriptor.close_on_exec { libc::O_CLOEXEC } else { 0 };
-            batch.must(libc::SYS_dup3, [from.into(), descriptor.number.into(), flags.into()]);
-            batch.must(libc::SYS_close, [from.into()]);
-        }
-    }
-    making.shell.run(&batch)?;
-    Ok(())
-}
-
-/// What ties descriptors to each other: every one is at its number by now.
-fn connect_descriptors(making: &mut Making, image: &Final) -> Result<()> {
-    for (object, file) in &image.files {
-        let mut batch = Batch::new();
-        if let Some(descriptor) = image.descriptors.iter().find(|d| d.object == *object) {
-            file::connect(file, descriptor.number, &mut batch);
-        }
-        if !batch.is_empty() {
-            making.shell.run(&batch)?;
-        }
-    }
     Ok(())
 }
 
@@ -310,8 +255,9 @@ fn restore_first_thread(making: &mut Making, image: &Final, blocks: Option<(u64,
     }
     image.process.calls.restore(&mut batch);
     lock_future::restore(image.process.lock_future, &mut batch);
+    // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();
-    batch.must(libc::SYS_close, [socket.into()]);
+    batch.must(libc::SYS_close_range, [socket.into(), u64::from(u32::MAX).into(), 0.into()]);
     first.calls.restore(&mut batch);
     attributes::restore_after_credentials(&image.process.calls.attributes, &mut batch);
     making.shell.run(&batch)?;

@@ -108,6 +108,32 @@ impl Shell {
         Ok(numbers)
     }
 
+    /// Gives it descriptors that are not the program's: at numbers behind the socket, out of the way.
+    pub fn give_aside(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<i32>> {
+        let mut aside = Vec::with_capacity(fds.len());
+        for part in fds.chunks(fdpass::MAX_FDS) {
+            let arrived = self.give(part)?;
+            let mut batch = Batch::new();
+            let lowest = self.socket_number + 1;
+            let moved: Vec<_> = arrived
+                .iter()
+                .map(|&number| {
+                    let moved =
+                        batch.must(libc::SYS_fcntl, [number.into(), libc::F_DUPFD_CLOEXEC.into(), lowest.into()]);
+                    batch.must(libc::SYS_close, [number.into()]);
+                    moved
+                })
+                .collect();
+            let results = self.run(&batch)?;
+            for ticket in moved {
+                let number =
+                    results.value(ticket).map_err(|e| Error::io("move a descriptor aside".into(), e.into()))?;
+                aside.push(number as i32);
+            }
+        }
+        Ok(aside)
+    }
+
     /// Closes everything but the socket, and moves that out of the way of `highest`.
     pub fn close_all(&mut self, highest: i32) -> Result<()> {
         let mut batch = Batch::new();

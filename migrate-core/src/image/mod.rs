@@ -107,12 +107,21 @@ pub struct Descriptor {
     pub object: ObjectId,
 }
 
+/// Open files that the destination can open while the process still runs.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct EarlyFiles {
+    /// As they were.
+    pub files: Vec<(ObjectId, FileImage)>,
+    /// The descriptors that refer to them, ascending.
+    pub descriptors: Vec<Descriptor>,
+}
+
 /// Everything but pages, as it was when the process stood still.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Final {
     /// What changed in the address space since the last update.
     pub layout: LayoutUpdate,
-    /// Open file descriptions.
+    /// Open file descriptions that are new or have changed since the destination was told of them.
     pub files: Vec<(ObjectId, FileImage)>,
     /// The descriptor table, ascending.
     pub descriptors: Vec<Descriptor>,

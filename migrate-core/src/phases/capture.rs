@@ -5,14 +5,15 @@ use migrate_linux::regs::Registers;
 use migrate_linux::remote::{Batch, Executor};
 
 use super::freeze::{Frozen, FrozenProcess, signal_due};
+use super::open_files::CapturedFiles;
 use super::pre_copy::Pages;
 use super::record::Record;
-use super::subject::{Subject, open_files};
+use super::subject::Subject;
 use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::image::layout::PAGE;
-use crate::image::{Descriptor, Final, LayoutUpdate, ObjectId};
+use crate::image::{Final, LayoutUpdate};
 use crate::memory::send::{Chunks, Counted};
 use crate::phase::Phase;
 use crate::proc::auxv::read_auxv_bytes;
@@ -20,11 +21,9 @@ use crate::proc::limits::read_limits;
 use crate::proc::stat::read_stat;
 use crate::proc::status::read_status;
 use crate::resources::FrozenThread;
-use crate::resources::file::{self, FileImage};
 use crate::resources::process::limits::Limits;
 use crate::resources::process::lock_future;
 use crate::resources::process::memory_map::MemoryMap;
-use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState};
 use crate::resources::thread::cpu::{self, Cpu};
@@ -57,8 +56,8 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     process.inject_executor(&subject.space.layout, &pages.source)?;
     undo.held.fault(5)?;
-    let (files, descriptors, locks) = capture_files(&mut subject)?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
+    let CapturedFiles { files, descriptors, locks } = capture_files(&mut subject, process)?;
     let (process_state, threads) = capture_tasks(process, &subject, &pages)?;
     let gadget = process.gadget;
     let image = Final {
@@ -103,31 +102,13 @@ fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -
     Ok(update)
 }
 
-type Files = (Vec<(ObjectId, FileImage)>, Vec<Descriptor>, Vec<RecordLock>);
-
-/// Reads the open files anew: descriptors may have come and gone since preflight.
-fn capture_files(subject: &mut Subject) -> Result<Files> {
-    let (mut obstacles, mut losses) = (Vec::new(), Vec::new());
-    subject.files = open_files(subject.pid, &subject.pidfd, &mut obstacles, &mut losses)?;
-    if !obstacles.is_empty() {
-        return Err(Error::Refused(obstacles));
+/// Looks at the open files again: descriptors may have come and gone since preflight.
+fn capture_files(subject: &mut Subject, process: &mut FrozenProcess) -> Result<CapturedFiles> {
+    let findings = subject.files.look(subject.pid, &subject.pidfd)?;
+    if !findings.obstacles.is_empty() {
+        return Err(Error::Refused(findings.obstacles));
     }
-    let mut files = Vec::new();
-    let mut descriptors = Vec::new();
-    let mut locks = Vec::new();
-    for shared in &subject.files {
-        let view = &shared.file.view;
-        locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
-        files.push((shared.object, file::capture(&shared.file)?));
-        for &number in &shared.numbers {
-            let info = crate::proc::fdinfo::read_fdinfo(subject.pid, number)
-                .doing(|| format!("look at descriptor {number}"))?;
-            let close_on_exec = info.flags & libc::O_CLOEXEC as u32 != 0;
-            descriptors.push(Descriptor { number, close_on_exec, object: shared.object });
-        }
-    }
-    descriptors.sort_by_key(|d| d.number);
-    Ok((files, descriptors, locks))
+    subject.files.capture(subject.pid, process)
 }
 
 fn capture_tasks(
@@ -150,7 +131,7 @@ fn capture_tasks(
     let (calls, brk) = process_calls.ok_or_else(|| Error::Invalid("a process without a first thread".into()))?;
     let pid = subject.pid;
     let limits = read_limits(pid).doing(|| format!("read the limits of {pid}"))?;
-    let locked = subject.status.vm_locked;
+    let locked = process.first()?.status.vm_locked;
     let now = read_status(pid).doing(|| format!("read process {pid}"))?;
     let mut batch = Batch::new();
     let there = lock_future::ask(process.executor_end()? - PAGE, &mut batch);

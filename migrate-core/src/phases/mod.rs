@@ -4,6 +4,7 @@ mod capture;
 mod commit;
 mod freeze;
 pub use freeze::LOWEST;
+mod open_files;
 mod peer;
 mod pre_copy;
 mod preflight;

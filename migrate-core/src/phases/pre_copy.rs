@@ -159,7 +159,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             layout: subject.space.layout.clone(),
             objects: subject.space.objects.clone(),
             streams,
-            highest_descriptor: subject.files.iter().flat_map(|f| f.numbers.iter().copied()).max().unwrap_or(0),
+            highest_descriptor: subject.files.highest(),
         };
         peer.send(&ToDestination::Build(skeleton))?;
         let source = Arc::new(PageSource {
@@ -185,6 +185,11 @@ impl<'r, 'o> Ready<'r, 'o> {
             other => return Err(peer.unexpected(&other)),
         }
         fault::point(2, peer.stream())?;
+        peer.send(&ToDestination::Files(subject.files.early()?))?;
+        match peer.receive()? {
+            ToSource::Opened => {}
+            other => return Err(peer.unexpected(&other)),
+        }
         let connections = (0..streams).map(|_| peer.open_page_stream()).collect::<Result<Vec<_>>>()?;
         undo.held.streams = Some(PageStreams::start(connections, source)?);
         pages.open_objects(&subject)?;

@@ -74,7 +74,7 @@ fn needed_files(subject: &Subject, cache: &mut DigestCache) -> Result<Vec<Needed
     let mut written: BTreeMap<&[u8], bool> = BTreeMap::new();
     let always = [&subject.executable, &subject.working_directory, &subject.root].map(|path| (path.as_slice(), false));
     let mapped = subject.space.layout.files.iter().map(|f| (f.path.as_slice(), f.writable));
-    let open = subject.files.iter().filter_map(|f| {
+    let open = subject.files.list.iter().filter_map(|f| {
         let view = &f.file.view;
         let writes = view.status_flags() & O_ACCMODE != O_RDONLY;
         Some((file::needs(view)?.as_encoded_bytes(), writes))

@@ -1,38 +1,21 @@
 //! The process that is to move, as /proc shows it while it runs: what it is, and everything about it that cannot move.
 //! Touches nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::OwnedFd;
 
-use migrate_linux::kcmp;
 use migrate_linux::pidfd::PidFd;
 
+use super::open_files::OpenFiles;
 use crate::error::{Doing, Error, Result};
-use crate::image::{NeededFile, ObjectId};
+use crate::image::NeededFile;
 use crate::memory::layout::AddressSpace;
-use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
-use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_fd_link, read_root};
-use crate::proc::listing::{read_children, read_fds, read_pids, read_tids};
+use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_root};
+use crate::proc::listing::{read_children, read_pids, read_tids};
 use crate::proc::maps::read_maps;
 use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status};
 use crate::proc::timers::read_timers;
-use crate::resources::Verdict;
-use crate::resources::file::{self, FileView, HeldFile};
-use crate::resources::process::record_locks;
-
-/// An open file description and the descriptors that refer to it.
-#[derive(Debug)]
-pub struct SharedFile {
-    /// Its number in the image.
-    pub object: ObjectId,
-    /// It.
-    pub file: HeldFile,
-    /// The descriptors.
-    pub numbers: Vec<i32>,
-}
 
 /// The process to be moved.
 #[derive(Debug)]
@@ -50,7 +33,7 @@ pub struct Subject {
     /// Its root.
     pub root: Vec<u8>,
     /// Its open files.
-    pub files: Vec<SharedFile>,
+    pub files: OpenFiles,
     /// The files that must be at the destination.
     pub needed: Vec<NeededFile>,
     /// To reach its descriptors.
@@ -113,9 +96,11 @@ impl Subject {
                 Err(e) => return Err(Error::io(format!("read the {what} of {pid}"), e)),
             }
         }
-        let mut files = Vec::new();
+        let mut files = OpenFiles::default();
         if obstacles.is_empty() {
-            files = open_files(pid, &pidfd, &mut obstacles, &mut losses)?;
+            let findings = files.look(pid, &pidfd)?;
+            obstacles.extend(findings.obstacles);
+            losses.extend(findings.losses);
         }
         refuse(obstacles)?;
         let mut paths = paths.into_iter();
@@ -248,66 +233,6 @@ fn leader_has_ended(pid: i32, status: &Status) -> bool {
     status.threads > 1 && crate::proc::stat::read_task_stat(pid, pid).is_ok_and(|s| s.state == b'Z')
 }
 
-/// Takes a duplicate of every open file description and says which cannot move.
-pub fn open_files(
-    pid: i32,
-    pidfd: &PidFd,
-    obstacles: &mut Vec<String>,
-    losses: &mut Vec<String>,
-) -> Result<Vec<SharedFile>> {
-    let mut files: Vec<SharedFile> = Vec::new();
-    // Descriptors of one description are on one inode; only those need comparing.
-    let mut by_inode: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
-    let mut pipes = BTreeSet::new();
-    for number in read_fds(pid).doing(|| format!("list the descriptors of {pid}"))? {
-        let held = match hold(pid, pidfd, number) {
-            Ok(held) => held,
-            Err(e) if is_gone(&e) || e.raw_os_error() == Some(nix::libc::EBADF) => continue,
-            Err(e) => return Err(Error::io(format!("look at descriptor {number} of {pid}"), e)),
-        };
-        let key = (held.view.stat.st_dev, held.view.stat.st_ino);
-        let candidates = by_inode.entry(key).or_default();
-        let mut known = None;
-        for &i in candidates.iter() {
-            let Some(other) = files[i].numbers.first() else { continue };
-            if kcmp::same_file(pid, *other, pid, number).doing(|| "compare descriptors (kcmp)".into())? {
-                known = Some(i);
-                break;
-            }
-        }
-        if let Some(i) = known {
-            files[i].numbers.push(number);
-            continue;
-        }
-        match file::preflight(&held.view) {
-            Verdict::Supported => {}
-            Verdict::With(loss) => losses.push(loss),
-            Verdict::Unsupported(why) => {
-                obstacles.push(why);
-                continue;
-            }
-        }
-        obstacles.extend(record_locks::parse(number, &held.view.info).err());
-        if let LinkTarget::Pipe(inode) = held.view.link {
-            pipes.insert(inode);
-        }
-        candidates.push(files.len());
-        let object = ObjectId(files.len() as u32);
-        files.push(SharedFile { object, file: held, numbers: vec![number] });
-    }
-    if !pipes.is_empty() {
-        obstacles.extend(pipes_held_by_others(pid, &pipes)?);
-    }
-    Ok(files)
-}
-
-fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<HeldFile> {
-    let duplicate: OwnedFd = pidfd.get_fd(number)?;
-    let stat = nix::sys::stat::fstat(&duplicate)?;
-    let view = FileView { number, link: read_fd_link(pid, number)?, info: read_fdinfo(pid, number)?, stat };
-    Ok(HeldFile { process: pid, view, duplicate })
-}
-
 /// Shared anonymous memory that another process has mapped too would be cut in two.
 fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>> {
     let mut reasons = Vec::new();
@@ -327,33 +252,6 @@ fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
                 shared.start,
                 shared.end
             ));
-        }
-    }
-    Ok(reasons)
-}
-
-/// A pipe that another process has open too would be cut in two.
-fn pipes_held_by_others(pid: i32, pipes: &BTreeSet<u64>) -> Result<Vec<String>> {
-    let mut reasons = Vec::new();
-    let own = std::process::id() as i32;
-    for other in read_pids().doing(|| "list the processes".into())? {
-        if other == pid || other == own {
-            continue;
-        }
-        // Processes come and go while this looks; one that is gone holds nothing.
-        let Ok(entries) = fs::read_dir(format!("/proc/{other}/fd")) else { continue };
-        for entry in entries.flatten() {
-            let Ok(link) = fs::read_link(entry.path()) else { continue };
-            if let LinkTarget::Pipe(inode) = crate::proc::link::parse_link(link.as_os_str().as_encoded_bytes())
-                && pipes.contains(&inode)
-            {
-                let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
-                reasons.push(format!(
-                    "a pipe of it (pipe:[{inode}]) is held by process {other} ({}), descriptor {}, which stays; start it with its input and output from and to files",
-                    name.trim_end(),
-                    entry.file_name().to_string_lossy()
-                ));
-            }
         }
     }
     Ok(reasons)

@@ -8,6 +8,8 @@
 //!                    ◀─────────   Accepted]
 //!   Build            ─────────▶   Offered  → Building    the process is made; pages may come
 //!                    ◀─────────   Built
+//!   Files            ─────────▶   Building → Building    files that can be opened ahead are
+//!                    ◀─────────   Opened
 //!  [Update           ─────────▶   Building → Building    the address space has changed
 //!                    ◀─────────   Updated]
 //!   Prepare          ─────────▶   Building → Prepared    it could run; it does not
@@ -22,7 +24,7 @@
 use bincode::{Decode, Encode};
 
 use crate::identity::FileIdentity;
-use crate::image::{Final, LayoutUpdate, Offer, Skeleton};
+use crate::image::{EarlyFiles, Final, LayoutUpdate, Offer, Skeleton};
 use crate::wire_messages;
 
 const MIB: u32 = 1 << 20;
@@ -45,6 +47,8 @@ wire_messages! {
         6 = Commit,
         /// Forget it.
         7 = Discard,
+        /// Open these files already.
+        8 = Files(EarlyFiles) @ 64 * MIB,
     }
 }
 
@@ -97,6 +101,8 @@ wire_messages! {
         7 = Running(Running) @ MIB,
         /// Nothing is left of it.
         8 = Discarded,
+        /// The files are open.
+        9 = Opened,
     }
 }
 
@@ -122,6 +128,7 @@ pub const TRANSITIONS: &[(State, u16, State)] = &[
     (State::Greeted, 1, State::Offered),
     (State::Offered, 2, State::Offered),
     (State::Offered, 3, State::Building),
+    (State::Building, 8, State::Building),
     (State::Building, 4, State::Building),
     (State::Building, 5, State::Prepared),
     (State::Prepared, 6, State::Running),

@@ -29,6 +29,7 @@ const SUPPORTED: [u64; 5] = [3, 5, 7, 8, 9];
 
 impl FileKind for Device {
     const NAME: &'static str = "device";
+    const AHEAD: bool = true;
     const MOVES: &'static str = "/dev/null, zero, full, random, urandom; no others";
     type Image = DeviceImage;
 

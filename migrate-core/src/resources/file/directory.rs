@@ -26,6 +26,7 @@ pub enum Directory {}
 
 impl FileKind for Directory {
     const NAME: &'static str = "directory";
+    const AHEAD: bool = true;
     const MOVES: &'static str = "path, flags, position";
     type Image = DirectoryImage;
 
@@ -68,5 +69,13 @@ impl FileKind for Directory {
             seek_to(&fd, image.offset)?;
         }
         Ok(fd)
+    }
+
+    fn update(old: &DirectoryImage, new: &DirectoryImage, fd: &OwnedFd, _files: &NewFiles) -> Result<bool> {
+        if (&old.path, old.flags) != (&new.path, new.flags) {
+            return Ok(false);
+        }
+        seek_to(fd, new.offset)?;
+        Ok(true)
     }
 }

@@ -73,14 +73,16 @@ pub struct HeldFile {
 pub struct NewFiles {
     /// Source and destination are one machine, and see the same files.
     pub same_kernel: bool,
+    /// The process stands still: what its files are now is what they must be here.
+    pub frozen: bool,
     /// Pipes made so far, by their inode on the source.
     pipes: HashMap<u64, pipe::NewPipe>,
 }
 
 impl NewFiles {
     /// For one new process.
-    pub fn new(same_kernel: bool) -> NewFiles {
-        NewFiles { same_kernel, pipes: HashMap::new() }
+    pub fn new(same_kernel: bool, frozen: bool) -> NewFiles {
+        NewFiles { same_kernel, frozen, pipes: HashMap::new() }
     }
 }
 
@@ -105,6 +107,12 @@ pub trait FileKind {
     fn capture(from: &HeldFile) -> Result<Self::Image>;
     /// Makes it at the destination.
     fn create(image: &Self::Image, new: &mut NewFiles) -> Result<OwnedFd>;
+    /// Whether it may be made before the freeze, from what it was then: only where nobody can notice.
+    const AHEAD: bool = false;
+    /// Makes what was made from `old` what it would be from `new`. Ok(false): it must be made anew.
+    fn update(_old: &Self::Image, _new: &Self::Image, _fd: &OwnedFd, _files: &NewFiles) -> Result<bool> {
+        Ok(false)
+    }
     /// Adds the calls that tie it to other descriptors of its process, when all are in place; `number` is one of its own.
     fn connect(_image: &Self::Image, _number: i32, _batch: &mut Batch) {}
 }
@@ -141,6 +149,23 @@ macro_rules! file_kinds {
             match unknown(&from.view) {
                 Verdict::Unsupported(why) => Err(crate::error::Error::Refused(vec![why])),
                 _ => Err(crate::error::Error::Invalid("a descriptor of no kind".into())),
+            }
+        }
+
+        /// Whether one may be made before the freeze.
+        pub fn is_ahead(image: &FileImage) -> bool {
+            match image {
+                $(FileImage::$Kind(_) => $module::$Kind::AHEAD,)*
+            }
+        }
+
+        /// Brings one up to date. Ok(false): it must be made anew.
+        pub fn update(old: &FileImage, new: &FileImage, fd: &OwnedFd, files: &NewFiles) -> Result<bool> {
+            match (old, new) {
+                $((FileImage::$Kind(old), FileImage::$Kind(new)) => {
+                    $module::$Kind::update(old, new, fd, files).capturing($module::$Kind::NAME)
+                })*
+                _ => Ok(false),
             }
         }
 
@@ -201,6 +226,19 @@ fn open_again(path: &[u8], flags: i32) -> Result<OwnedFd> {
     let flags = OFlag::from_bits_truncate(flags) | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     open(path, flags, Mode::empty()).map_err(Into::into).doing(|| format!("open {}", path.display()))
 }
+
+/// Sets the status flags that can be set on an open file.
+fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let set = fcntl(fd, FcntlArg::F_SETFL(OFlag::from_bits_truncate(flags))).map_err(Into::into);
+    set.doing(|| "set the flags of a descriptor".into()).map(drop)
+}
+
+/// Flags that fcntl can change later (fcntl(2), F_SETFL).
+const CHANGEABLE: i32 = {
+    use nix::libc::{O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME, O_NONBLOCK};
+    O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK
+};
 
 /// The present offset of a duplicate, in bytes.
 fn offset(held: &HeldFile) -> Result<i64> {

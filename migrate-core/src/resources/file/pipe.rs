@@ -13,7 +13,7 @@ use migrate_linux::pipes::bytes_waiting;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
 use nix::libc::{O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, reopen};
+use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, reopen, set_flags};
 use crate::error::{Doing, Error, Result};
 use crate::proc::link::LinkTarget;
 use crate::resources::Verdict;
@@ -168,10 +168,4 @@ fn fill(writing: &OwnedFd, image: &PipeImage) -> Result<()> {
     let mut file = File::from(end);
     let all = image.content.iter().try_for_each(|piece| file.write_all(piece));
     all.doing(|| format!("fill a pipe of {} bytes", image.capacity))
-}
-
-/// O_DIRECT makes packets here; only fcntl can set it on an end that exists.
-fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
-    let set = fcntl(fd, FcntlArg::F_SETFL(OFlag::from_bits_truncate(flags))).map_err(Into::into);
-    set.doing(|| "set a pipe's flags".into()).map(drop)
 }

@@ -8,7 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use bincode::{Decode, Encode};
 use nix::libc::{O_ACCMODE, O_PATH, O_RDONLY, S_IFREG};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, offset, open_again, seek_to};
+use super::{
+    CHANGEABLE, FileKind, FileView, HeldFile, NewFiles, ONLY_WHEN_OPENING, flags_now, offset, open_again, seek_to,
+    set_flags,
+};
 use crate::error::{Doing, Error, Result};
 use crate::proc::link::LinkTarget;
 use crate::resources::Verdict;
@@ -32,6 +35,7 @@ pub enum Regular {}
 
 impl FileKind for Regular {
     const NAME: &'static str = "regular file";
+    const AHEAD: bool = true;
     const MOVES: &'static str =
         "path, access mode, flags, offset (shared by dup); the same file must be at the destination";
     type Image = RegularImage;
@@ -92,27 +96,44 @@ impl FileKind for Regular {
     }
 
     fn create(image: &RegularImage, new: &mut NewFiles) -> Result<OwnedFd> {
-        let fd = open_again(&image.path, image.flags & !(super::ONLY_WHEN_OPENING))?;
-        if image.flags & O_PATH != 0 {
-            return Ok(fd);
-        }
-        let there = nix::sys::stat::fstat(&fd).map_err(std::io::Error::from).doing(|| "stat a file".into())?;
-        let written = image.flags & O_ACCMODE != O_RDONLY;
-        let is_it = new.same_kernel && image.inode == (there.st_dev, there.st_ino);
-        let differs = match (there.st_size, (there.st_mtime, there.st_mtime_nsec)) {
-            // Others may be writing it as well.
-            _ if is_it => String::new(),
-            (size, _) if size != image.size => format!("has {} bytes there and {size} here", image.size),
-            (_, mtime) if written && mtime != image.mtime => "was last changed at another time than there".into(),
-            _ => String::new(),
-        };
-        if !differs.is_empty() {
-            let path = String::from_utf8_lossy(&image.path);
-            return Err(Error::Invalid(format!(
-                "{path}, which the process has open, {differs}; the hosts must share the file"
-            )));
-        }
-        seek_to(&fd, image.offset)?;
+        let fd = open_again(&image.path, image.flags & !ONLY_WHEN_OPENING)?;
+        bring_up_to_date(image, &fd, new)?;
         Ok(fd)
     }
+
+    fn update(old: &RegularImage, new: &RegularImage, fd: &OwnedFd, files: &NewFiles) -> Result<bool> {
+        let changed = old.flags ^ new.flags;
+        if old.path != new.path || changed & !CHANGEABLE != 0 {
+            return Ok(false);
+        }
+        if changed != 0 {
+            set_flags(fd, new.flags)?;
+        }
+        bring_up_to_date(new, fd, files)?;
+        Ok(true)
+    }
+}
+
+/// Checks that it is the file that the process has, and sets the offset.
+fn bring_up_to_date(image: &RegularImage, fd: &OwnedFd, new: &NewFiles) -> Result<()> {
+    if image.flags & O_PATH != 0 {
+        return Ok(());
+    }
+    let there = nix::sys::stat::fstat(fd).map_err(std::io::Error::from).doing(|| "stat a file".into())?;
+    let is_it = new.same_kernel && image.inode == (there.st_dev, there.st_ino);
+    let written = image.flags & O_ACCMODE != O_RDONLY;
+    let differs = match (there.st_size, (there.st_mtime, there.st_mtime_nsec)) {
+        // Others may be writing it as well, or the process itself still is.
+        _ if is_it || !new.frozen => String::new(),
+        (size, _) if size != image.size => format!("has {} bytes there and {size} here", image.size),
+        (_, mtime) if written && mtime != image.mtime => "was last changed at another time than there".into(),
+        _ => String::new(),
+    };
+    if !differs.is_empty() {
+        let path = String::from_utf8_lossy(&image.path);
+        return Err(Error::Invalid(format!(
+            "{path}, which the process has open, {differs}; the hosts must share the file"
+        )));
+    }
+    seek_to(fd, image.offset)
 }

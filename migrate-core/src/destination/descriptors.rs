@@ -1,0 +1,136 @@
+//! The new process's descriptors: made in this process as plain owned descriptors, those that can be before the freeze, and handed
+//! over to their numbers.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, OwnedFd};
+
+use migrate_linux::libc;
+use migrate_linux::remote::Batch;
+
+use super::shell::Shell;
+use crate::error::{Error, Result};
+use crate::image::{Descriptor, ObjectId};
+use crate::resources::file::{self, FileImage, NewFiles};
+
+/// What has been made, and what is at its number.
+#[derive(Debug, Default)]
+pub struct Descriptors {
+    made: HashMap<ObjectId, (FileImage, OwnedFd)>,
+    installed: Vec<Descriptor>,
+}
+
+/// Whether a peer's table makes sense: ascending, and no number beyond what a kernel gives.
+pub fn is_valid(table: &[Descriptor]) -> bool {
+    table.windows(2).all(|w| w[0].number < w[1].number) && table.iter().all(|d| (0..1 << 24).contains(&d.number))
+}
+
+impl Descriptors {
+    /// Makes what is new, brings what has changed up to date, and puts everything at its number. What is as it was costs nothing.
+    pub fn install(
+        &mut self,
+        files: Vec<(ObjectId, FileImage)>,
+        table: &[Descriptor],
+        mut new: NewFiles,
+        shell: &mut Shell,
+    ) -> Result<()> {
+        if !is_valid(table) {
+            return Err(Error::Invalid("the descriptor table makes no sense".into()));
+        }
+        let mut made_now = Vec::new();
+        for (object, image) in files {
+            if let Some((old, fd)) = self.made.get_mut(&object)
+                && file::update(old, &image, fd, &new)?
+            {
+                *old = image;
+                continue;
+            }
+            let fd = file::create(&image, &mut new)?;
+            self.made.insert(object, (image, fd));
+            made_now.push(object);
+        }
+        drop(new);
+        let highest = table.last().map_or(0, |d| d.number).max(table.len() as i32);
+        if highest >= shell.socket_number() {
+            // Everything goes, also what mappings were made of: they are there by now, or this is not the freeze.
+            shell.close_all(highest)?;
+            self.installed.clear();
+        }
+        self.clear_numbers(table, &made_now.iter().copied().collect(), shell)?;
+        self.hand_over(table, shell)?;
+        for object in made_now {
+            self.connect(object, table, shell)?;
+        }
+        Ok(())
+    }
+
+    /// Closes numbers that are no longer used, or that are to be something else.
+    fn clear_numbers(&mut self, table: &[Descriptor], made_now: &HashSet<ObjectId>, shell: &mut Shell) -> Result<()> {
+        let wanted: HashMap<i32, &Descriptor> = table.iter().map(|d| (d.number, d)).collect();
+        let mut batch = Batch::new();
+        let mut kept = Vec::with_capacity(self.installed.len());
+        for old in std::mem::take(&mut self.installed) {
+            if wanted.get(&old.number).is_some_and(|d| **d == old) && !made_now.contains(&old.object) {
+                kept.push(old);
+                continue;
+            }
+            flush_if_full(&mut batch, shell)?;
+            batch.must(libc::SYS_close, [old.number.into()]);
+        }
+        shell.run(&batch)?;
+        self.installed = kept;
+        Ok(())
+    }
+
+    /// One descriptor is sent for each number that is not there, duplicates too. They arrive at the lowest free numbers, in order, so
+    /// the n-th arrives at a number that is at most its own; put in place from the last to the first, none overwrites one that is still
+    /// to be moved.
+    fn hand_over(&mut self, table: &[Descriptor], shell: &mut Shell) -> Result<()> {
+        let there: HashSet<i32> = self.installed.iter().map(|d| d.number).collect();
+        let missing: Vec<&Descriptor> = table.iter().filter(|d| !there.contains(&d.number)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut sent = Vec::with_capacity(missing.len());
+        for descriptor in &missing {
+            let fd = self.made.get(&descriptor.object).map(|(_, fd)| fd.as_fd());
+            sent.push(fd.ok_or_else(|| Error::Invalid(format!("descriptor {} of nothing", descriptor.number)))?);
+        }
+        let arrived = shell.give(&sent)?;
+        let mut batch = Batch::new();
+        for (descriptor, from) in missing.iter().zip(arrived).rev() {
+            flush_if_full(&mut batch, shell)?;
+            if from == descriptor.number {
+                let flags = if descriptor.close_on_exec { libc::FD_CLOEXEC } else { 0 };
+                batch.must(libc::SYS_fcntl, [from.into(), libc::F_SETFD.into(), flags.into()]);
+            } else {
+                let flags = if descriptor.close_on_exec { libc::O_CLOEXEC } else { 0 };
+                batch.must(libc::SYS_dup3, [from.into(), descriptor.number.into(), flags.into()]);
+                batch.must(libc::SYS_close, [from.into()]);
+            }
+        }
+        shell.run(&batch)?;
+        self.installed.extend(missing.into_iter().copied());
+        Ok(())
+    }
+
+    /// What ties a descriptor to others: every one is at its number by now.
+    fn connect(&self, object: ObjectId, table: &[Descriptor], shell: &mut Shell) -> Result<()> {
+        let Some(descriptor) = table.iter().find(|d| d.object == object) else { return Ok(()) };
+        let mut batch = Batch::new();
+        if let Some((image, _)) = self.made.get(&object) {
+            file::connect(image, descriptor.number, &mut batch);
+        }
+        if !batch.is_empty() {
+            shell.run(&batch)?;
+        }
+        Ok(())
+    }
+}
+
+fn flush_if_full(batch: &mut Batch, shell: &mut Shell) -> Result<()> {
+    if !batch.has_room_for(2, 0) {
+        shell.run(batch)?;
+        *batch = Batch::new();
+    }
+    Ok(())
+}

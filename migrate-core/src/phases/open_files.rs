@@ -1,0 +1,255 @@
+//! The process's open files: found and held by duplicates while it runs, and looked at again in the freeze, where only what has
+//! changed since costs more than two microseconds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use migrate_linux::kcmp;
+use migrate_linux::libc;
+use migrate_linux::pidfd::PidFd;
+use migrate_linux::remote::Batch;
+
+use super::freeze::FrozenProcess;
+use crate::error::{Doing, Error, Result};
+use crate::image::{Descriptor, EarlyFiles, ObjectId};
+use crate::proc::fdinfo::read_fdinfo;
+use crate::proc::is_gone;
+use crate::proc::link::{LinkTarget, read_fd_link};
+use crate::proc::listing::{read_fds, read_pids};
+use crate::resources::Verdict;
+use crate::resources::file::{self, FileImage, FileView, HeldFile};
+use crate::resources::process::record_locks::{self, RecordLock};
+
+/// An open file description and the descriptors that refer to it.
+#[derive(Debug)]
+pub struct SharedFile {
+    /// Its number in the image; it stays.
+    pub object: ObjectId,
+    /// It.
+    pub file: HeldFile,
+    /// The descriptors.
+    pub numbers: Vec<i32>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct OpenFiles {
+    /// In no order.
+    pub list: Vec<SharedFile>,
+    next_object: u32,
+}
+
+/// What a look at the open files showed, beside them.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What cannot move.
+    pub obstacles: Vec<String>,
+    /// What is lost.
+    pub losses: Vec<String>,
+}
+
+/// The open files of the frozen process.
+pub struct CapturedFiles {
+    /// Their descriptions.
+    pub files: Vec<(ObjectId, FileImage)>,
+    /// The table, ascending.
+    pub descriptors: Vec<Descriptor>,
+    /// Record locks.
+    pub locks: Vec<RecordLock>,
+}
+
+impl OpenFiles {
+    /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined.
+    pub fn look(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
+        let mut findings = Findings::default();
+        let numbers = read_fds(pid).doing(|| format!("list the descriptors of {pid}"))?;
+        let new = self.keep_known(pid, &numbers)?;
+        if new.is_empty() {
+            return Ok(findings);
+        }
+        // Descriptors of one description are on one inode; only those need comparing.
+        let mut by_inode: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
+        for (i, shared) in self.list.iter().enumerate() {
+            by_inode.entry(inode(&shared.file)).or_default().push(i);
+        }
+        let mut pipes = BTreeSet::new();
+        for number in new {
+            let held = match hold(pid, pidfd, number) {
+                Ok(held) => held,
+                Err(e) if is_gone(&e) || e.raw_os_error() == Some(libc::EBADF) => continue,
+                Err(e) => return Err(Error::io(format!("look at descriptor {number} of {pid}"), e)),
+            };
+            let candidates = by_inode.entry(inode(&held)).or_default();
+            if let Some(i) = self.same_description(pid, number, candidates)? {
+                self.list[i].numbers.push(number);
+                continue;
+            }
+            match file::preflight(&held.view) {
+                Verdict::Supported => {}
+                Verdict::With(loss) => findings.losses.push(loss),
+                Verdict::Unsupported(why) => {
+                    findings.obstacles.push(why);
+                    continue;
+                }
+            }
+            findings.obstacles.extend(record_locks::parse(number, &held.view.info).err());
+            if let LinkTarget::Pipe(inode) = held.view.link {
+                pipes.insert(inode);
+            }
+            candidates.push(self.list.len());
+            let object = ObjectId(self.next_object);
+            self.next_object += 1;
+            self.list.push(SharedFile { object, file: held, numbers: vec![number] });
+        }
+        if !pipes.is_empty() {
+            findings.obstacles.extend(pipes_held_by_others(pid, &pipes)?);
+        }
+        Ok(findings)
+    }
+
+    /// Drops what is no longer there, and returns the numbers that are not known.
+    fn keep_known(&mut self, pid: i32, numbers: &[i32]) -> Result<Vec<i32>> {
+        let mut known = HashMap::new();
+        for (i, shared) in self.list.iter_mut().enumerate() {
+            known.extend(shared.numbers.drain(..).map(|number| (number, i)));
+        }
+        let own = std::process::id() as i32;
+        let mut new = Vec::new();
+        for &number in numbers {
+            let Some(&i) = known.get(&number) else {
+                new.push(number);
+                continue;
+            };
+            let shared = &mut self.list[i];
+            match kcmp::same_file(own, shared.file.duplicate.as_raw_fd(), pid, number) {
+                Ok(true) => shared.numbers.push(number),
+                Ok(false) => new.push(number),
+                // Closed since it was listed.
+                Err(e) if e.raw_os_error() == Some(libc::EBADF) => {}
+                Err(e) => return Err(Error::io("compare descriptors (kcmp)".into(), e)),
+            }
+        }
+        self.list.retain(|shared| !shared.numbers.is_empty());
+        for shared in &mut self.list {
+            if let Some(&first) = shared.numbers.first() {
+                shared.file.view.number = first;
+            }
+        }
+        Ok(new)
+    }
+
+    fn same_description(&self, pid: i32, number: i32, candidates: &[usize]) -> Result<Option<usize>> {
+        for &i in candidates {
+            let Some(other) = self.list.get(i).and_then(|s| s.numbers.first()) else { continue };
+            if kcmp::same_file(pid, *other, pid, number).doing(|| "compare descriptors (kcmp)".into())? {
+                return Ok(Some(i));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The highest descriptor.
+    pub fn highest(&self) -> i32 {
+        self.list.iter().flat_map(|f| f.numbers.iter().copied()).max().unwrap_or(0)
+    }
+
+    /// What can be opened at the destination while the process still runs.
+    pub fn early(&self) -> Result<EarlyFiles> {
+        let mut early = EarlyFiles { files: Vec::new(), descriptors: Vec::new() };
+        for shared in &self.list {
+            let image = match file::capture(&shared.file) {
+                Ok(image) if file::is_ahead(&image) => image,
+                // It is captured again in the freeze; what is wrong with it shows there.
+                _ => continue,
+            };
+            early.files.push((shared.object, image));
+            let close_on_exec = shared.file.view.info.flags & libc::O_CLOEXEC as u32 != 0;
+            let descriptor = |&number: &i32| Descriptor { number, close_on_exec, object: shared.object };
+            early.descriptors.extend(shared.numbers.iter().map(descriptor));
+        }
+        early.descriptors.sort_by_key(|d| d.number);
+        Ok(early)
+    }
+
+    /// Reads them in the frozen process.
+    pub fn capture(&self, pid: i32, process: &mut FrozenProcess) -> Result<CapturedFiles> {
+        let mut files = Vec::with_capacity(self.list.len());
+        let mut descriptors = Vec::new();
+        for shared in &self.list {
+            files.push((shared.object, file::capture(&shared.file)?));
+            let descriptor = |&number: &i32| Descriptor { number, close_on_exec: false, object: shared.object };
+            descriptors.extend(shared.numbers.iter().map(descriptor));
+        }
+        descriptors.sort_by_key(|d| d.number);
+        read_close_on_exec(&mut descriptors, process)?;
+        Ok(CapturedFiles { files, descriptors, locks: self.locks(pid)? })
+    }
+
+    /// Its record locks. Only descriptors of files that somebody has locked are looked at.
+    fn locks(&self, pid: i32) -> Result<Vec<RecordLock>> {
+        let table = fs::read_to_string("/proc/locks").doing(|| "read /proc/locks".into())?;
+        let locked: BTreeSet<u64> = table.lines().filter_map(record_locks::locked_inode).collect();
+        let mut locks = Vec::new();
+        for shared in self.list.iter().filter(|s| locked.contains(&s.file.view.stat.st_ino)) {
+            let number = shared.file.view.number;
+            let info = read_fdinfo(pid, number).doing(|| format!("look at descriptor {number}"))?;
+            locks.extend(record_locks::parse(number, &info).map_err(|why| Error::Refused(vec![why]))?);
+        }
+        Ok(locks)
+    }
+}
+
+fn inode(held: &HeldFile) -> (u64, u64) {
+    (held.view.stat.st_dev, held.view.stat.st_ino)
+}
+
+/// FD_CLOEXEC belongs to each number, and no duplicate has it.
+fn read_close_on_exec(descriptors: &mut [Descriptor], process: &mut FrozenProcess) -> Result<()> {
+    for part in descriptors.chunks_mut(2000) {
+        let mut batch = Batch::new();
+        let asked: Vec<_> =
+            part.iter().map(|d| batch.call(libc::SYS_fcntl, [d.number.into(), libc::F_GETFD.into()])).collect();
+        let results = process.run(&batch)?;
+        for (descriptor, ticket) in part.iter_mut().zip(asked) {
+            let flags = results.value(ticket);
+            let flags = flags.map_err(|e| Error::io(format!("read descriptor {}", descriptor.number), e.into()))?;
+            descriptor.close_on_exec = flags & libc::FD_CLOEXEC as u64 != 0;
+        }
+    }
+    Ok(())
+}
+
+fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<HeldFile> {
+    let duplicate: OwnedFd = pidfd.get_fd(number)?;
+    let stat = nix::sys::stat::fstat(&duplicate)?;
+    let view = FileView { number, link: read_fd_link(pid, number)?, info: read_fdinfo(pid, number)?, stat };
+    Ok(HeldFile { process: pid, view, duplicate })
+}
+
+/// A pipe that another process has open too would be cut in two.
+fn pipes_held_by_others(pid: i32, pipes: &BTreeSet<u64>) -> Result<Vec<String>> {
+    let mut reasons = Vec::new();
+    let own = std::process::id() as i32;
+    for other in read_pids().doing(|| "list the processes".into())? {
+        if other == pid || other == own {
+            continue;
+        }
+        // Processes come and go while this looks; one that is gone holds nothing.
+        let Ok(entries) = fs::read_dir(format!("/proc/{other}/fd")) else { continue };
+        for entry in entries.flatten() {
+            let Ok(link) = fs::read_link(entry.path()) else { continue };
+            if let LinkTarget::Pipe(inode) = crate::proc::link::parse_link(link.as_os_str().as_encoded_bytes())
+                && pipes.contains(&inode)
+            {
+                let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
+                reasons.push(format!(
+                    "a pipe of it (pipe:[{inode}]) is held by process {other} ({}), descriptor {}, which stays; start it with its input and output from and to files",
+                    name.trim_end(),
+                    entry.file_name().to_string_lossy()
+                ));
+            }
+        }
+    }
+    Ok(reasons)
+}
