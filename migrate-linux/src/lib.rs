@@ -8,6 +8,7 @@ pub mod kcmp;
 pub mod map_files;
 pub mod namespaces;
 pub mod pagemap;
+mod parallel;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipes;

@@ -185,9 +185,13 @@ impl Batch {
 
     /// The batch as a block for `address`, with its arena behind it; for threads that start in the executor.
     pub fn image(&self, address: RemoteAddr) -> Vec<u8> {
-        let rescue = Rescue { registers: Registers::default(), mask: 0 };
+        self.image_for(address, libc::SIGURG, &Rescue { registers: Registers::default(), mask: 0 })
+    }
+
+    /// The same for a thread that has a way back.
+    pub(crate) fn image_for(&self, address: RemoteAddr, signal: i32, rescue: &Rescue) -> Vec<u8> {
         let arena = address + arena_offset(self.calls.len()) as u64;
-        let mut bytes = executor::block(address, &self.resolved(arena), libc::SIGURG, &rescue);
+        let mut bytes = executor::block(address, &self.resolved(arena), signal, rescue);
         bytes.resize(arena_offset(self.calls.len()), 0);
         bytes.extend_from_slice(&self.arena_at(arena));
         bytes
@@ -352,6 +356,19 @@ impl Executor {
         Ok(RemoteSyscalls { saved: SavedThread::save(thread, self.signal)?, executor: self })
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn signal(&self) -> i32 {
+        self.signal
+    }
+
+    /// Bytes of its mapping that blocks may take.
+    pub(crate) fn room() -> usize {
+        ROOM
+    }
+
     /// Lets threads that stand at their birth inside this executor run their blocks, all at once, and waits for each.
     pub fn run_newborn(&self, threads: &mut [Stopped]) -> Result<()> {
         for thread in threads.iter_mut() {
@@ -366,7 +383,7 @@ impl Executor {
     }
 
     /// Goes on until the thread stands at the end of its block.
-    fn finish(&self, thread: &mut Stopped, mut stop: Stop) -> Result<()> {
+    pub(crate) fn finish(&self, thread: &mut Stopped, mut stop: Stop) -> Result<()> {
         let end = self.base + executor::stop_offset();
         loop {
             let regs = thread.registers()?;
@@ -429,20 +446,16 @@ impl RemoteSyscalls<'_> {
         }
         let executor = self.executor;
         let address = executor.base + BLOCK;
-        let arena = arena_offset(batch.calls.len());
-        let calls = batch.resolved(address + arena as u64);
         let rescue = Rescue { registers: self.saved.registers.resumable(true, false), mask: self.saved.mask };
-        let mut bytes = executor::block(address, &calls, executor.signal, &rescue);
-        bytes.resize(arena, 0);
-        bytes.extend_from_slice(&batch.arena_at(address + arena as u64));
+        let mut bytes = batch.image_for(address, executor.signal, &rescue);
         let context = || format!("exchange a batch with process {}", executor.pid);
         executor.memory.write(address, &bytes).doing(context)?;
-        let entry = executor::entry(executor.base, address, calls.len(), &self.saved.registers);
+        let entry = executor::entry(executor.base, address, batch.len(), &self.saved.registers);
         self.saved.prepare(&entry)?;
         let stop = self.saved.thread.run_to_stop()?;
         executor.finish(self.saved.thread, stop)?;
         executor.memory.read(address, &mut bytes).doing(context)?;
-        Results::read(executor.pid, &calls, &bytes, arena)
+        batch.outcome(executor.pid, &bytes)
     }
 
     /// The registers that the thread will go on with.

@@ -2,9 +2,9 @@
 
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
-use migrate_linux::remote::{Batch, Executor};
+use migrate_linux::remote::Batch;
 
-use super::freeze::{Frozen, FrozenProcess, signal_due};
+use super::freeze::{Frozen, FrozenProcess};
 use super::open_files::CapturedFiles;
 use super::pre_copy::Pages;
 use super::record::Record;
@@ -117,16 +117,34 @@ fn capture_tasks(
     pages: &Pages,
 ) -> Result<(ProcessState, Vec<ThreadState>)> {
     let executor = process.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
-    let mut threads = Vec::with_capacity(process.threads.len());
-    let mut process_calls = None;
+    let mut cpus = Vec::with_capacity(process.threads.len());
     for thread in &mut process.threads {
         finish_cut_sequence(thread, pages)?;
-        let cpu = capture_cpu(thread, subject, pages)?;
-        let (calls, of_process) = ask(executor, thread)?;
-        if let Some(of_process) = of_process {
-            process_calls = Some(of_process);
+        cpus.push(capture_cpu(thread, subject, pages)?);
+    }
+    let (mut asked, mut of_process, mut batches) = (Vec::new(), None, Vec::new());
+    for thread in &process.threads {
+        let mut batch = Batch::new();
+        asked.push(ThreadCalls::ask(&mut batch));
+        if thread.tid == thread.pid {
+            let brk = batch.call(libc::SYS_brk, [0.into()]);
+            of_process = Some((ProcessCalls::ask(&mut batch), brk));
         }
+        batches.push(batch);
+    }
+    let mut stopped: Vec<_> = process.threads.iter_mut().map(|thread| &mut thread.stopped).collect();
+    let results = executor.run_in_all(&mut stopped, &batches)?;
+    let mut threads = Vec::with_capacity(cpus.len());
+    let mut process_calls = None;
+    for (((thread, cpu), asked), results) in process.threads.iter().zip(cpus).zip(&asked).zip(&results) {
+        let calls = ThreadCalls::answer(asked, results, thread)?;
         threads.push(ThreadState { tid: thread.tid, cpu, calls });
+        if thread.tid == thread.pid
+            && let Some((asked, brk)) = &of_process
+        {
+            let brk = results.value(*brk).map_err(|e| Error::io("read the program break".into(), e.into()))?;
+            process_calls = Some((ProcessCalls::answer(asked, results, thread)?, brk));
+        }
     }
     let (calls, brk) = process_calls.ok_or_else(|| Error::Invalid("a process without a first thread".into()))?;
     let pid = subject.pid;
@@ -158,29 +176,6 @@ fn current_path(link: std::io::Result<crate::proc::link::LinkTarget>, what: &'st
     }
 }
 
-type OfProcess = (ProcessCalls, u64);
-
-/// One batch in one thread: every kind's questions, and in the first thread the process's too.
-fn ask(executor: &Executor, thread: &mut FrozenThread) -> Result<(ThreadCalls, Option<OfProcess>)> {
-    let is_first = thread.tid == thread.pid;
-    let mut batch = Batch::new();
-    let asked = ThreadCalls::ask(&mut batch);
-    let of_process = is_first.then(|| {
-        let brk = batch.call(libc::SYS_brk, [0.into()]);
-        (ProcessCalls::ask(&mut batch), brk)
-    });
-    let results = executor.calls_in(&mut thread.stopped)?.run(&batch)?;
-    let calls = ThreadCalls::answer(&asked, &results, thread)?;
-    let of_process = match of_process {
-        Some((asked, brk)) => {
-            let brk = results.value(brk).map_err(|e| Error::io("read the program break".into(), e.into()))?;
-            Some((ProcessCalls::answer(&asked, &results, thread)?, brk))
-        }
-        None => None,
-    };
-    Ok((calls, of_process))
-}
-
 /// A thread that was stopped inside a restartable sequence goes on at its abort handler, here as there.
 fn finish_cut_sequence(thread: &mut FrozenThread, pages: &Pages) -> Result<()> {
     let rseq = thread.stopped.rseq()?;
@@ -208,8 +203,11 @@ fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages) -> Resul
     {
         regs.orig_rax = call;
     }
-    let regs = regs.resumable(true, signal_due(stopped)?);
-    Ok(Cpu { general: regs.to_words(), xstate: stopped.xstate()?, signal_mask: stopped.signal_mask()? })
+    let signal_mask = stopped.signal_mask()?;
+    // As its status said when it stood.
+    let due = (thread.status.sig_pending | thread.status.shared_pending) & !signal_mask != 0;
+    let regs = regs.resumable(true, due);
+    Ok(Cpu { general: regs.to_words(), xstate: stopped.xstate()?, signal_mask })
 }
 
 /// The number of a call that has been interrupted twice: noted when we interrupted it first, else read from the code, where nearly

@@ -53,13 +53,6 @@ fn parse_line(descriptor: i32, line: &str) -> Result<RecordLock, String> {
     Ok(RecordLock { descriptor, write: mode == "WRITE", start, length })
 }
 
-/// The inode of a line of /proc/locks (proc_locks(5)), `1: POSIX  ADVISORY  WRITE 4242 fe:00:1234 0 EOF`, or of one that waits behind
-/// it (`1: -> POSIX ...`).
-pub fn locked_inode(line: &str) -> Option<u64> {
-    let device_and_inode = line.split_whitespace().find(|word| word.split(':').count() == 3 && !word.ends_with(':'))?;
-    device_and_inode.rsplit(':').next()?.parse().ok()
-}
-
 /// Adds the calls that take the locks (or give them up); none of them waits. Ok of a ticket: done.
 pub fn add_calls(locks: &[RecordLock], take: bool, batch: &mut Batch) -> Vec<Ticket> {
     let mut tickets = Vec::with_capacity(locks.len());
@@ -83,13 +76,6 @@ pub fn add_calls(locks: &[RecordLock], take: bool, batch: &mut Batch) -> Vec<Tic
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn inodes_are_found_in_the_table() {
-        assert_eq!(locked_inode("1: POSIX  ADVISORY  WRITE 4242 fe:00:1234 0 EOF"), Some(1234));
-        assert_eq!(locked_inode("12: -> FLOCK  ADVISORY  WRITE 17 00:1b:77 0 EOF"), Some(77));
-        assert_eq!(locked_inode(""), None);
-    }
 
     #[test]
     fn lines_are_understood_or_refused() {
