@@ -5,6 +5,7 @@ demo-pi.py --check DIGITS prints the same, computed at once in another way (Mach
 
 Knows nothing of being moved.
 """
+import hashlib
 import os
 import sys
 import time
@@ -46,12 +47,16 @@ def main():
     if sys.argv[1] == "--check":
         print(machin(digits))
         return
+    # Known to this process alone until it ends: whoever shows it then is the one that started.
+    secret = os.urandom(16)
     print(f"started at {time.strftime('%T')} on {os.uname().nodename} as process {os.getpid()}", file=sys.stderr, flush=True)
+    print(f"sealed {hashlib.sha256(secret).hexdigest()}", file=sys.stderr, flush=True)
     stream = spigot()
     for done in range(STEP, digits + 1, STEP):
         print("".join(str(next(stream)) for _ in range(STEP)), end="", flush=True)
         print(f"{done} digits, now on {os.uname().nodename}", file=sys.stderr, flush=True)
     print()
+    print(f"opened {secret.hex()}", file=sys.stderr, flush=True)
 
 
 main()

@@ -140,8 +140,6 @@ pub enum Tracker {
     Auto,
     /// userfaultfd and PAGEMAP_SCAN (Linux 6.7 and later)
     PagemapScan,
-    /// Soft-dirty bits
-    SoftDirty,
     /// Not at all: everything is copied while it stands still
     None,
 }
@@ -169,7 +167,6 @@ impl Push {
             tracker: match self.tracker {
                 Tracker::Auto => TrackerChoice::Auto,
                 Tracker::PagemapScan => TrackerChoice::PagemapScan,
-                Tracker::SoftDirty => TrackerChoice::SoftDirty,
                 Tracker::None => TrackerChoice::None,
             },
             when_not_converging: match self.when_not_converging {
@@ -217,7 +214,7 @@ mod tests {
     #[test]
     fn every_flag_arrives() {
         let line = "migrate-cli push 1 [::1]:9 --pid namespace --max-downtime 1.5s --max-rounds 0 --streams 4 \
-                    --tracker soft-dirty --when-not-converging fail --json -v --socket /s --no-agent";
+                    --tracker pagemap-scan --when-not-converging fail --json -v --socket /s --no-agent";
         let push = parse(line).expect("valid");
         assert!(push.json && push.verbose && push.no_agent && !push.quiet);
         assert_eq!(push.socket, PathBuf::from("/s"));
@@ -225,7 +222,7 @@ mod tests {
         assert_eq!(options.pid, PidPolicy::Namespace);
         assert_eq!(options.max_downtime, Duration::from_millis(1500));
         assert_eq!((options.max_rounds, options.streams), (0, 4));
-        assert_eq!(options.tracker, TrackerChoice::SoftDirty);
+        assert_eq!(options.tracker, TrackerChoice::PagemapScan);
         assert_eq!(options.when_not_converging, WhenNotConverging::Fail);
     }
 

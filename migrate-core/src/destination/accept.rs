@@ -158,3 +158,87 @@ fn who_has(number: i32) -> Option<String> {
         false => format!("a thread of {} ({name})", status.tgid),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::CpuDescription;
+
+    fn offer() -> Offer {
+        let cpu = CpuFeatures::of_this_cpu();
+        Offer {
+            name: "program".into(),
+            // Above what any kernel gives.
+            pid: 1 << 23,
+            group: 1 << 23,
+            session: 1 << 23,
+            tids: vec![1 << 23],
+            pid_policy: PidPolicy::Keep,
+            memory: 1 << 20,
+            files: Vec::new(),
+            cpu: CpuDescription { words: cpu.words, xcr0: cpu.xcr0, xsave_size: cpu.xsave_size },
+            vdso: None,
+            uid: 0,
+        }
+    }
+
+    fn refusal(offer: &Offer) -> String {
+        check(offer).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn what_fits_is_accepted() {
+        let (accepted, undecided) = check(&offer()).expect("accepted");
+        assert!(!accepted.pid_namespace && undecided.is_empty());
+    }
+
+    #[test]
+    fn too_much_memory_is_refused_with_both_figures() {
+        let why = refusal(&Offer { memory: 1 << 50, ..offer() });
+        assert!(why.contains("it needs 1073741824 MiB of memory") && why.contains("are free here"), "{why}");
+    }
+
+    #[test]
+    fn a_missing_cpu_feature_is_refused_by_name() {
+        let mut offer = offer();
+        let missing = |cpu: &CpuDescription| {
+            let theirs = CpuFeatures { words: cpu.words.clone(), xcr0: cpu.xcr0, xsave_size: cpu.xsave_size };
+            theirs.missing_in(&CpuFeatures::of_this_cpu())
+        };
+        offer.cpu.words.iter_mut().for_each(|word| *word = u32::MAX);
+        let names = missing(&offer.cpu);
+        let name = names.first().expect("no CPU has everything");
+        let why = refusal(&offer);
+        assert!(why.contains("the CPU here lacks") && why.contains(name), "{why}");
+    }
+
+    #[test]
+    fn a_taken_pid_is_refused_or_gets_a_namespace() {
+        let own = std::process::id() as i32;
+        let taken = Offer { pid: own, tids: vec![own], ..offer() };
+        let why = refusal(&taken);
+        assert!(why.contains(&format!("PID {own} is taken here by")) && why.contains("--pid namespace"), "{why}");
+        let (accepted, _) = check(&Offer { pid_policy: PidPolicy::Auto, ..taken }).expect("accepted");
+        assert!(accepted.pid_namespace);
+    }
+
+    #[test]
+    fn a_missing_file_is_refused_by_name() {
+        let identity = FileIdentity {
+            path: b"/nowhere/libfoo.so.1".to_vec(),
+            kind: Kind::Regular,
+            size: 1,
+            mtime_ns: 0,
+            build_id: None,
+            digest: None,
+        };
+        let why = refusal(&Offer { files: vec![NeededFile { identity, written: false }], ..offer() });
+        assert!(why.contains("/nowhere/libfoo.so.1 is missing there"), "{why}");
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused() {
+        refusal(&Offer { tids: vec![], ..offer() });
+        refusal(&Offer { tids: vec![1 << 23, -1], ..offer() });
+    }
+}

@@ -101,6 +101,11 @@ pub struct LayoutChange {
 }
 
 impl LayoutChange {
+    /// Of a layout that stays as it is.
+    pub fn none(layout: &Layout) -> LayoutChange {
+        LayoutChange { files: layout.files.clone(), ..LayoutChange::default() }
+    }
+
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.unmap.is_empty() && self.map.is_empty() && self.adjust.is_empty()
@@ -153,7 +158,7 @@ impl Layout {
     ///
     /// Neighbours that differ only in where they are cut are the same.
     pub fn change_to(&self, new: &Layout) -> LayoutChange {
-        let mut change = LayoutChange { files: new.files.clone(), ..LayoutChange::default() };
+        let mut change = LayoutChange::none(new);
         let mut cuts: Vec<u64> = self.vmas.iter().chain(&new.vmas).flat_map(|v| [v.start, v.end]).collect();
         cuts.sort_unstable();
         cuts.dedup();

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::{Doing, Result};
-use crate::image::layout::{Backing, EXEC, Layout, MappedFile, READ, ShmObject, Vma, WRITE};
+use crate::image::layout::{Backing, EXEC, Layout, MappedFile, PAGE, READ, ShmObject, Vma, WRITE};
 use crate::proc::maps::{Mapping, Name, read_maps};
 use crate::proc::smaps::{VmFlags, read_smaps};
 
@@ -47,6 +47,8 @@ pub struct AddressSpace {
     pub layout: Layout,
     /// Objects behind shared anonymous mappings; their numbers begin with 1.
     pub objects: Vec<ShmObject>,
+    /// Resident pages of mapped files that were never written: the destination has them in its own copy of the file.
+    pub file_pages: u64,
     object_keys: HashMap<(u64, u64), u32>,
     /// By device, inode and whether it may be written: the path, and the number.
     known_files: HashMap<FileKey, (OsString, u32)>,
@@ -65,10 +67,14 @@ impl AddressSpace {
     pub fn read_all(&mut self, pid: i32) -> Result<Vec<Obstacle>> {
         let mut obstacles = Vec::new();
         self.flags.clear();
+        let mut unwritten = HashMap::new();
         for entry in read_smaps(pid).doing(|| format!("read the mappings of {pid}"))? {
             self.flags.insert((entry.start, entry.end), entry.flags.bits());
+            unwritten.insert(entry.start, entry.rss_kb.saturating_sub(entry.private_dirty_kb) * 1024 / PAGE);
         }
         self.read_layout(pid, &mut obstacles)?;
+        let of_files = self.layout.vmas.iter().filter(|v| matches!(v.backing, Backing::File { .. }));
+        self.file_pages = of_files.filter_map(|v| unwritten.get(&v.start)).sum();
         Ok(obstacles)
     }
 

@@ -29,6 +29,7 @@ pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready
     }
     let mut subject = Subject::examine(plan.pid)?;
     record.name = subject.name();
+    record.pages.not_needed = subject.space.file_pages;
     for loss in &subject.losses {
         record.warn(loss.clone());
     }

@@ -75,7 +75,9 @@ impl FileKind for Directory {
         if (&old.path, old.flags) != (&new.path, new.flags) {
             return Ok(false);
         }
-        seek_to(fd, new.offset)?;
+        if new.flags & O_PATH == 0 && old.offset != new.offset {
+            seek_to(fd, new.offset)?;
+        }
         Ok(true)
     }
 }
