@@ -6,7 +6,7 @@ use migrate_linux::remote::Batch;
 
 use super::freeze::{Frozen, FrozenProcess};
 use super::open_files::CapturedFiles;
-use super::pre_copy::Pages;
+use super::pages::Pages;
 use super::record::Record;
 use super::subject::Subject;
 use super::transfer::{Prepared, transfer};

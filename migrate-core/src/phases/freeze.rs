@@ -1,5 +1,6 @@
 //! The freeze: every thread stands, and whatever runs inside the process from here on is a batch of ours.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 use migrate_linux::regs::CallState;
@@ -7,7 +8,8 @@ use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 
 use super::capture::{Captured, capture};
-use super::pre_copy::{Pages, Precopied, Tids};
+use super::pages::Pages;
+use super::pre_copy::Precopied;
 use super::record::Record;
 use super::subject::{Subject, innermost, new_relations};
 use super::undo::UndoList;
@@ -73,7 +75,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
 
 /// Seizes and stops until no thread is left that runs: a thread that is not stopped yet may make new ones.
 fn stop_all(pid: i32) -> Result<Vec<FrozenThread>> {
-    let mut known = Tids::new();
+    let mut known = BTreeSet::new();
     let mut threads = Vec::new();
     loop {
         let tids = read_tids(pid).doing(|| format!("list the threads of {pid}"))?;

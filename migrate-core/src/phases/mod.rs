@@ -5,6 +5,7 @@ mod commit;
 mod freeze;
 pub use freeze::LOWEST;
 mod open_files;
+mod pages;
 mod peer;
 mod pre_copy;
 mod preflight;

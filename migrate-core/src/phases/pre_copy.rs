@@ -1,26 +1,22 @@
 //! Pre-copy: the destination makes the process and receives its pages while it still runs here.
 
-use std::collections::BTreeSet;
-use std::fs::File;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use migrate_linux::map_files;
 use migrate_linux::pagemap::PageMap;
 use migrate_linux::process_memory::ProcessMemory;
 
 use super::freeze::{Frozen, freeze};
+use super::pages::Pages;
 use super::record::Record;
 use super::subject::Subject;
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
-use crate::image::layout::{Layout, LayoutChange};
-use crate::image::{LayoutUpdate, Skeleton};
+use crate::image::Skeleton;
 use crate::memory::decide::{Decision, Limits, Past, decide};
 use crate::memory::page_set::PageSet;
-use crate::memory::select;
-use crate::memory::send::{Chunk, Chunks, PageSource, PageStreams};
+use crate::memory::send::{PageSource, PageStreams};
 use crate::memory::tracker::{DirtyTracker, Look, PagemapScan, Untracked, unavailable};
 use crate::phase::Phase;
 use crate::plan::{Plan, TrackerChoice};
@@ -42,106 +38,6 @@ pub struct Precopied<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) pages: Pages,
-}
-
-/// The source's side of the memory copy.
-pub struct Pages {
-    /// Where pages are read.
-    pub source: Arc<PageSource>,
-    /// Which of them hold something.
-    pub pagemap: PageMap,
-    /// The round that is next, from 1.
-    pub next_round: u32,
-    /// How many layout updates have been sent.
-    pub layout_version: u32,
-    /// The layout that the destination has been told.
-    pub told: Layout,
-    /// How many shared objects it has been told of.
-    pub told_objects: usize,
-    /// Finds what has changed.
-    pub tracker: Box<dyn DirtyTracker>,
-    /// Pages that the destination has from an earlier round, perhaps not as they are now.
-    pub sent: PageSet,
-    /// Pages that are known to have changed and have not been sent since.
-    pub pending: PageSet,
-    /// Guard pages. A write-protected one does not come up again before it changes.
-    pub guards: PageSet,
-    /// Pages that held nothing at the last look, if the destination has not been told since.
-    pub empty: PageSet,
-}
-
-impl Pages {
-    /// Opens the objects that the subject's address space names and that are not open yet.
-    pub fn open_objects(&self, subject: &Subject) -> Result<()> {
-        let mut open = self.source.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for object in subject.space.objects.iter().skip(open.len()) {
-            let (start, end) = subject.space.mapping_of(object.id).ok_or_else(|| {
-                Error::Invalid("shared memory was unmapped while it was being copied; try again".into())
-            })?;
-            let file: File = map_files::open_mapped(subject.pid, start, end, false)
-                .doing(|| format!("open the shared memory at {start:x}"))?;
-            open.push(Arc::new(file));
-        }
-        Ok(())
-    }
-}
-
-impl Pages {
-    /// How the address space differs from what the destination has been told: from now on it counts as told. `empty`: pages that hold
-    /// nothing now; those of them that were sent earlier must be given back there too.
-    pub fn update(&mut self, subject: &Subject, empty: &PageSet) -> Result<LayoutUpdate> {
-        let layout = &subject.space.layout;
-        // Nearly always nothing has changed, and comparing is ten times quicker than finding out how.
-        let same = self.told == *layout;
-        let change = if same { LayoutChange::none(layout) } else { self.told.change_to(layout) };
-        let objects = subject.space.objects.get(self.told_objects..).unwrap_or_default().to_vec();
-        if !same {
-            self.told.clone_from(layout);
-        }
-        self.told_objects = subject.space.objects.len();
-        let unmapped = PageSet::from_ascending(change.unmap.iter().map(|&(start, end)| start..end));
-        self.sent = self.sent.without(&unmapped);
-        self.guards = self.guards.without(&unmapped);
-        let kept = self.sent.without(empty);
-        let dropped = self.sent.without(&kept);
-        self.sent = kept;
-        let drops = dropped.ranges().iter().map(|r| (r.start, r.end)).collect();
-        Ok(LayoutUpdate { change, objects, drops, guards: Vec::new() })
-    }
-
-    /// Keeps track of guard pages.
-    pub fn note_guards(&mut self, look: &Look) {
-        self.guards = self.guards.union(&look.guards).without(&look.changed).without(&look.empty);
-    }
-
-    /// Cuts pages into chunks, and counts them as sent.
-    pub fn chunks(&mut self, layout: &Layout, pages: &PageSet) -> Vec<Chunk> {
-        let mut chunks = Chunks::default();
-        let mut ranges = pages.ranges().iter().peekable();
-        for vma in layout.vmas.iter().filter(|v| select::has_own_pages(v)) {
-            while ranges.peek().is_some_and(|r| r.end <= vma.start) {
-                ranges.next();
-            }
-            let mut ahead = ranges.clone();
-            while let Some(range) = ahead.next_if(|r| r.start < vma.end) {
-                let (start, end) = (range.start.max(vma.start), range.end.min(vma.end));
-                // A page that the destination has already cannot be left out because it is zero now.
-                let zeros_matter = select::zeros_matter(vma) || !self.sent.is_empty();
-                chunks.add(0, zeros_matter, start, end);
-            }
-        }
-        self.sent = self.sent.union(pages);
-        chunks.finish()
-    }
-
-    /// Where a shared object holds anything.
-    pub fn data_of(&self, object: u32) -> Result<Vec<std::ops::Range<u64>>> {
-        let open = self.source.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let file = open.get(object as usize - 1).cloned();
-        drop(open);
-        let file = file.ok_or_else(|| Error::Invalid(format!("shared object {object} is not open")))?;
-        select::data_ranges(&file).doing(|| "find the data of shared memory".into())
-    }
 }
 
 impl<'r, 'o> Ready<'r, 'o> {
@@ -319,6 +215,3 @@ impl<'r, 'o> Precopied<'r, 'o> {
         freeze(self)
     }
 }
-
-/// The threads of a process that are known.
-pub type Tids = BTreeSet<i32>;

@@ -4,8 +4,8 @@
 //! is put back.
 
 use super::freeze::FrozenProcess;
+use super::pages::Pages;
 use super::peer::Peer;
-use super::pre_copy::Pages;
 use crate::error::Result;
 use crate::fault;
 use crate::memory::send::PageStreams;
