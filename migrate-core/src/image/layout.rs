@@ -2,6 +2,8 @@
 
 use bincode::{Decode, Encode};
 
+use crate::proc::smaps::VmFlags;
+
 /// Page size on x86_64.
 pub const PAGE: u64 = 4096;
 
@@ -138,7 +140,8 @@ impl Vma {
 
     /// Whether memory of one can be memory of the other by mprotect and madvise alone.
     fn same_memory(&self, other: &Vma) -> bool {
-        let stays = |v: &Vma| v.flags & !crate::memory::layout::ADJUSTABLE_FLAGS;
+        // Whether it is accounted for follows from whether it ever was writable, and is the kernel's business.
+        let stays = |v: &Vma| v.flags & !(crate::memory::layout::ADJUSTABLE_FLAGS | VmFlags::ACCOUNTABLE);
         self.shared == other.shared && self.backing == other.backing && stays(self) == stays(other)
     }
 }

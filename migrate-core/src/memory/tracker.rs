@@ -27,6 +27,9 @@ pub trait DirtyTracker {
     /// Its name in reports.
     fn name(&self) -> &'static str;
 
+    /// From the next look on, all of these pages count as changed: the destination has lost them.
+    fn forget(&mut self, pages: &PageSet);
+
     /// Looks at all pages of a layout. `rearm`: the process runs on, and will be looked at again.
     ///
     /// A page that changed is never left out; one that did not may be there.
@@ -41,6 +44,8 @@ impl DirtyTracker for Untracked {
     fn name(&self) -> &'static str {
         "none"
     }
+
+    fn forget(&mut self, _pages: &PageSet) {}
 
     fn look(&mut self, layout: &Layout, pagemap: &PageMap, _rearm: bool) -> Result<Look> {
         let mut found = Found { guard: known_guard(pagemap), ..Found::default() };
@@ -268,6 +273,10 @@ const NEAR: u64 = 16 * PAGE;
 impl DirtyTracker for PagemapScan {
     fn name(&self) -> &'static str {
         "pagemap-scan"
+    }
+
+    fn forget(&mut self, pages: &PageSet) {
+        self.registered = self.registered.without(pages);
     }
 
     fn look(&mut self, layout: &Layout, pagemap: &PageMap, rearm: bool) -> Result<Look> {

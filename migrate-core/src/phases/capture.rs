@@ -79,11 +79,10 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
 
 /// Sets the page streams to work on what is left, and says how the address space has changed.
 fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -> Result<LayoutUpdate> {
-    let look = pages.tracker.look(&subject.space.layout, &pages.pagemap, false)?;
+    let look = pages.look(subject, false)?;
     // A page that was empty at the look before this one and holds something again is among the changed ones.
     let empty = std::mem::take(&mut pages.empty).union(&look.empty);
     let mut update = pages.update(subject, &empty)?;
-    pages.note_guards(&look);
     update.guards = pages.guards.ranges().iter().map(|r| (r.start, r.end)).collect();
     pages.layout_version += 1;
     pages.open_objects(subject)?;

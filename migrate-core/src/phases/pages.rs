@@ -78,9 +78,17 @@ impl Pages {
         Ok(LayoutUpdate { change, objects, drops, guards: Vec::new() })
     }
 
-    /// Keeps track of guard pages.
-    pub fn note_guards(&mut self, look: &Look) {
+    /// Looks for changed pages. What the destination is going to map anew counts as changed, whether or not the process has written
+    /// it: what was sent there is lost with the old mapping.
+    pub fn look(&mut self, subject: &Subject, rearm: bool) -> Result<Look> {
+        let layout = &subject.space.layout;
+        if self.told != *layout {
+            let change = self.told.change_to(layout);
+            self.tracker.forget(&PageSet::from_ascending(change.map.iter().map(|v| v.start..v.end)));
+        }
+        let look = self.tracker.look(layout, &self.pagemap, rearm)?;
         self.guards = self.guards.union(&look.guards).without(&look.changed).without(&look.empty);
+        Ok(look)
     }
 
     /// Cuts pages into chunks, and counts them as sent.

@@ -158,9 +158,7 @@ impl Rounds<'_, '_> {
     }
 
     fn look(&mut self) -> Result<Look> {
-        let look = self.pages.tracker.look(&self.subject.space.layout, &self.pages.pagemap, true)?;
-        self.pages.note_guards(&look);
-        Ok(look)
+        self.pages.look(self.subject, true)
     }
 
     /// Sends one round, and waits until it is in place.
