@@ -8,7 +8,7 @@ use migrate_linux::userfaultfd::{UserFaultFd, feature};
 use super::page_set::PageSet;
 use super::select::has_own_pages;
 use crate::error::{Doing, Error, Result};
-use crate::image::layout::{Backing, Layout, PAGE, Vma};
+use crate::image::layout::{Backing, Layout, PAGE, TASK_SIZE, Vma};
 
 /// What a look at the pages showed.
 #[derive(Debug, Default)]
@@ -68,6 +68,22 @@ pub struct PagemapScan {
     registered: PageSet,
     /// What has been registered in this look.
     new: Vec<Range<u64>>,
+    /// What lies between mappings that are not tracked, holes included, and whether it was registered in this look.
+    spans: Vec<(Range<u64>, Option<bool>)>,
+}
+
+/// The stretches between mappings that cannot be tracked.
+fn spans(layout: &Layout) -> Vec<(Range<u64>, Option<bool>)> {
+    let mut spans = Vec::new();
+    let mut start = PAGE;
+    for vma in layout.vmas.iter().filter(|v| !has_own_pages(v)) {
+        if vma.start > start {
+            spans.push((start..vma.start, None));
+        }
+        start = vma.end;
+    }
+    spans.push((start..TASK_SIZE, None));
+    spans
 }
 
 /// Bytes looked at in one go: the scan holds the address space's lock, and an mmap of the program waits.
@@ -77,7 +93,7 @@ impl PagemapScan {
     /// With a userfaultfd of the process's address space, fresh from userfaultfd(2).
     pub fn new(userfaultfd: UserFaultFd) -> Result<PagemapScan> {
         userfaultfd.api(feature::TRACKING).doing(|| "enable asynchronous write protection (Linux 6.7)".into())?;
-        Ok(PagemapScan { userfaultfd, registered: PageSet::default(), new: Vec::new() })
+        Ok(PagemapScan { userfaultfd, registered: PageSet::default(), new: Vec::new(), spans: Vec::new() })
     }
 
     /// Looks at one mapping whose pages may be tracked in part, or no longer.
@@ -106,16 +122,31 @@ impl PagemapScan {
         rearm: bool,
         found: &mut Found,
     ) -> Result<()> {
-        if rearm && self.userfaultfd.register_wp(part.clone()).is_ok() {
+        if rearm && self.register_around(vma.start, false) {
             self.new.push(part.clone());
-            match found.scan_all(part.clone(), is_of_file(vma), pagemap, true) {
-                Ok(()) => return Ok(()),
-                // And mapped anew again: what was found is kept, and the next look will see.
-                Err(ScanError::Untracked { .. }) => {}
-                Err(e) => return Err(failed(vma, e)),
+            for again in [true, false] {
+                match found.scan_all(part.clone(), is_of_file(vma), pagemap, true) {
+                    Ok(()) => return Ok(()),
+                    // Mapped anew since. What was found is kept; after a second time the next look will see.
+                    Err(ScanError::Untracked { .. }) if again && self.register_around(vma.start, true) => {}
+                    Err(ScanError::Untracked { .. }) => break,
+                    Err(e) => return Err(failed(vma, e)),
+                }
             }
         }
         found.scan_all(part, is_of_file(vma), pagemap, false).map_err(|e| failed(vma, e))
+    }
+
+    /// Registers the span around an address, once in each look unless `again`. Never a mapping by its own bounds: the program may
+    /// have another one there by now, and registering a part of a mapping splits it, which the program sees (mremap fails with
+    /// EFAULT). Ok(false) as a value: something in it cannot be registered, and nothing of it is tracked.
+    fn register_around(&mut self, address: u64, again: bool) -> bool {
+        let at = self.spans.partition_point(|(span, _)| span.end <= address);
+        let Some((span, done)) = self.spans.get_mut(at) else { return false };
+        if done.is_none() || again {
+            *done = Some(self.userfaultfd.register_wp(span.clone()).is_ok());
+        }
+        *done == Some(true)
     }
 
     /// Looks at neighbours in one go when all of them are tracked. Ok(false): they must be looked at one by one.
@@ -281,6 +312,7 @@ impl DirtyTracker for PagemapScan {
 
     fn look(&mut self, layout: &Layout, pagemap: &PageMap, rearm: bool) -> Result<Look> {
         let mut found = Found { guard: known_guard(pagemap), ..Found::default() };
+        self.spans = spans(layout);
         // Neighbours of one sort, with nothing but small holes between them.
         let groups = layout.vmas.chunk_by(|a, b| {
             let near = b.start - a.end < STRIDE;
