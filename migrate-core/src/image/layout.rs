@@ -157,6 +157,13 @@ impl Layout {
             })
     }
 
+    /// Whether a new mapping lies where two or more of these do. Put together from them, it would stay in pieces there (their pages
+    /// belong to different anon_vmas), and mremap of the whole would fail; so it is made anew.
+    fn is_patchwork(&self, new: &Vma) -> bool {
+        let first = self.vmas.partition_point(|old| old.end <= new.start);
+        self.vmas[first..].iter().take_while(|old| old.start < new.end).nth(1).is_some()
+    }
+
     /// What makes this layout into `new`. File numbers of both must mean the same table, `new` having the longer one.
     ///
     /// Neighbours that differ only in where they are cut are the same.
@@ -165,21 +172,24 @@ impl Layout {
         let mut cuts: Vec<u64> = self.vmas.iter().chain(&new.vmas).flat_map(|v| [v.start, v.end]).collect();
         cuts.sort_unstable();
         cuts.dedup();
-        let (mut old_at, mut new_at) = (self.vmas.iter().peekable(), new.vmas.iter().peekable());
+        let mut old_at = self.vmas.iter().peekable();
+        let mut new_at = new.vmas.iter().map(|v| (v, self.is_patchwork(v))).peekable();
         for pair in cuts.windows(2) {
             let &[start, end] = pair else { continue };
             while old_at.peek().is_some_and(|v| v.end <= start) {
                 old_at.next();
             }
-            while new_at.peek().is_some_and(|v| v.end <= start) {
+            while new_at.peek().is_some_and(|(v, _)| v.end <= start) {
                 new_at.next();
             }
             let old_part = old_at.peek().filter(|v| v.start <= start).map(|v| v.cut(start, end));
-            let new_part = new_at.peek().filter(|v| v.start <= start).map(|v| v.cut(start, end));
+            let new_here = new_at.peek().filter(|(v, _)| v.start <= start);
+            let patchwork = new_here.is_some_and(|(_, patchwork)| *patchwork);
+            let new_part = new_here.map(|(v, _)| v.cut(start, end));
             match (old_part, new_part) {
                 (None, None) => {}
-                (Some(old), Some(new)) if old == new => {}
-                (Some(old), Some(new)) if old.same_memory(&new) => push_joined(&mut change.adjust, new),
+                (Some(old), Some(new)) if old == new && !patchwork => {}
+                (Some(old), Some(new)) if old.same_memory(&new) && !patchwork => push_joined(&mut change.adjust, new),
                 (old, new) => {
                     if old.is_some() {
                         match change.unmap.last_mut() {
@@ -311,6 +321,13 @@ mod tests {
         let change = layout(vec![anon(1, 3, 3)]).change_to(&layout(vec![anon(1, 5, 3)]));
         assert_eq!(change.map, vec![anon(3, 5, 3)]);
         assert!(change.unmap.is_empty() && change.adjust.is_empty());
+    }
+
+    #[test]
+    fn what_was_two_mappings_is_made_anew() {
+        let change = layout(vec![anon(1, 3, 3), anon(3, 5, 1)]).change_to(&layout(vec![anon(1, 5, 3)]));
+        assert_eq!((change.unmap, change.map), (vec![(PAGE, 5 * PAGE)], vec![anon(1, 5, 3)]));
+        assert!(change.adjust.is_empty());
     }
 
     /// What a page is, as far as a layout says.
