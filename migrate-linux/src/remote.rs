@@ -390,7 +390,8 @@ impl Executor {
             match stop {
                 Stop::Signal(s) if s == self.signal => {
                     let info = thread.siginfo()?;
-                    if !is_ours(&info) {
+                    // Our own always comes at the end.
+                    if !is_ours(&info) || regs.rip != end {
                         thread.owe(s, info);
                     }
                     if regs.rip == end {

@@ -102,7 +102,7 @@ pub fn prepare(
     let named = making.named;
     let mut unfinished = Unfinished {
         shell: making.shell,
-        others: threads.map_or_else(Vec::new, |t| t.threads),
+        others: threads.as_mut().map_or_else(Vec::new, |t| std::mem::take(&mut t.threads)),
         locks: image.locks,
         cpus: image.threads.into_iter().map(|t| t.cpu).collect(),
         gadget: image.gadget,
@@ -168,6 +168,13 @@ struct NewThreads {
     threads: Vec<Stopped>,
     batches: Vec<Batch>,
     mapping: (u64, u64),
+}
+
+impl Drop for NewThreads {
+    fn drop(&mut self) {
+        // Those of a process that is given up must not be let go: they would run until it is killed.
+        self.threads.drain(..).for_each(std::mem::forget);
+    }
 }
 
 impl NewThreads {
@@ -287,7 +294,8 @@ impl Unfinished {
 impl Runnable {
     /// Takes the executor out and sets every thread's registers: nothing of ours is left in the process.
     fn finish(&mut self) -> Result<()> {
-        let Some(Unfinished { mut shell, others, cpus, gadget, .. }) = self.unfinished.take() else { return Ok(()) };
+        // The shell last: on an error it is dropped first, and kills, before the threads could be let go.
+        let Some(Unfinished { others, cpus, gadget, mut shell, .. }) = self.unfinished.take() else { return Ok(()) };
         shell.remove_executor(gadget)?;
         self.threads.push(shell.let_go()?);
         self.threads.extend(others);

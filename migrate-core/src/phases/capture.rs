@@ -87,7 +87,7 @@ fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -
     pages.layout_version += 1;
     pages.open_objects(subject)?;
     let pending = std::mem::take(&mut pages.pending);
-    let mut chunks = pages.chunks(&subject.space.layout, &look.changed.union(&pending));
+    let mut chunks = pages.chunks(&subject.space.layout, &look.changed.union(&pending).without(&pages.guards));
     let mut of_objects = Chunks::default();
     for object in &subject.space.objects {
         for range in pages.data_of(object.id)? {

@@ -61,10 +61,14 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     });
     let threads = stop_all(pid)?;
     let thread_count = threads.len();
+    let confined = threads.iter().any(|t| t.status.seccomp.unwrap_or(0) != 0);
     undo.held.frozen = Some(FrozenProcess { threads, executor: None, gadget: 0, pinned: false });
     undo.held.fault(4)?;
     let mut obstacles = subject.space.read_quickly(pid)?;
     obstacles.extend(new_relations(pid, thread_count)?);
+    if confined {
+        obstacles.push("a thread of it runs under seccomp; that cannot move yet".into());
+    }
     if !obstacles.is_empty() {
         return Err(Error::Refused(obstacles));
     }

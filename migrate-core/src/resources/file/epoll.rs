@@ -3,7 +3,7 @@
 //! An item is keyed by its file and the number under which it was added, so items are added in the new process, by its numbers. An
 //! item whose number is another file by now (closed, or the number was used again) cannot be added by anybody, and is refused.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
@@ -64,8 +64,16 @@ impl FileKind for Epoll {
 
     fn capture(from: &HeldFile) -> Result<EpollImage> {
         let number = from.view.number;
-        let items =
-            items(&from.view.info).map_err(|line| Error::Invalid(format!("fd {number}: an epoll item: {line}")))?;
+        // Of the agent's duplicate, and as it is now: what is known from before the freeze is out of date.
+        let info = read_fdinfo(std::process::id() as i32, from.duplicate.as_raw_fd());
+        let info = info.doing(|| format!("read descriptor {number}"))?;
+        let items = items(&info).map_err(|line| Error::Invalid(format!("fd {number}: an epoll item: {line}")))?;
+        if items.len() > ITEM_LIMIT {
+            return Err(Error::Refused(vec![format!(
+                "fd {number}: an epoll of {} items; {ITEM_LIMIT} can move yet",
+                items.len()
+            )]));
+        }
         for item in &items {
             // Two descriptions of one inode are not told apart here; the kernel would not either, by what it shows.
             let now = read_fdinfo(from.process, item.number).ok().and_then(|info| info.ino);
