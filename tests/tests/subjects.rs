@@ -17,8 +17,14 @@ const REFUSED: [(&str, &str); 3] = [
 ];
 
 /// What a subject changes all the time, by itself: two looks never show the same.
-const RESTLESS: [(&str, &str); 3] =
-    [("mem_remapping", "memory: "), ("file_offset", "descriptor 5: pos: "), ("itimer_periodic", "ShdPnd: ")];
+const RESTLESS: [(&str, &str); 5] = [
+    ("mem_remapping", "memory: "),
+    ("file_offset", "descriptor 5: pos: "),
+    ("itimer_periodic", "ShdPnd: "),
+    // Inside the call its temporary mask shows, between two calls its own.
+    ("call_ppoll", "SigBlk: "),
+    ("call_pselect", "SigBlk: "),
+];
 
 /// How long a subject may take to set itself up or to check itself.
 const PATIENCE: Duration = Duration::from_secs(30);
