@@ -27,12 +27,7 @@ pub fn unshare_pid_and_mount() -> io::Result<()> {
 /// `Other` when there are more threads: a lock that one of them holds would stay locked in the child for
 /// ever. Those of fork(2), and of reading /proc/self/task.
 pub fn fork_single_threaded() -> io::Result<ForkResult> {
-    let threads = std::fs::read_dir("/proc/self/task")
-        .map_err(|why| {
-            let what = format!("cannot count the threads in /proc/self/task: {why}");
-            io::Error::new(why.kind(), what)
-        })?
-        .count();
+    let threads = crate::pid_namespace::thread_count()?;
     if threads != 1 {
         return Err(io::Error::other(format!(
             "a process of {threads} threads must not fork and go on: start the helper before any thread"

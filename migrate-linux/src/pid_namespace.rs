@@ -42,5 +42,9 @@ pub fn pid_seen_from(namespace: BorrowedFd<'_>, pid: i32) -> Option<i32> {
 
 /// How many threads the calling process has.
 pub fn thread_count() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
+    let threads = std::fs::read_dir("/proc/self/task").map_err(|why| {
+        let what = format!("cannot count the threads in /proc/self/task: {why}");
+        io::Error::new(why.kind(), what)
+    })?;
+    Ok(threads.count())
 }

@@ -458,14 +458,4 @@ impl RemoteSyscalls<'_> {
         executor.memory.read(address, &mut bytes).doing(context)?;
         batch.outcome(executor.pid, &bytes)
     }
-
-    /// The registers that the thread will go on with.
-    pub fn saved_registers(&self) -> &Registers {
-        &self.saved.registers
-    }
-
-    /// One single injected call, where no executor can be used: the one that unmaps the executor's own neighbourhood.
-    pub fn executor_range(&self) -> Range<RemoteAddr> {
-        self.executor.range()
-    }
 }
