@@ -22,6 +22,7 @@ pub fn bare_report(plan: &Plan, outcome: Outcome) -> Report {
         rounds: Vec::new(),
         phases: Vec::new(),
         tracker: "none".into(),
+        verified: false,
         warnings: Vec::new(),
     }
 }
@@ -60,6 +61,7 @@ pub fn json(report: &Report) -> Value {
         "rounds": report.rounds,
         "phases": phases,
         "tracker": report.tracker,
+        "verified": report.verified,
         "warnings": report.warnings,
     })
 }
@@ -87,6 +89,9 @@ pub fn details(report: &Report) -> String {
         line(format_args!("  round {number}: {pages} pages, {bytes} in {}", display_duration(round.us)));
     }
     line(format_args!("  changed pages were found by: {}", report.tracker));
+    if report.verified {
+        line(format_args!("  its memory was compared before it ran there, and was the same"));
+    }
     text
 }
 
@@ -111,6 +116,7 @@ mod tests {
             rounds: vec![Round { pages: 2900, bytes: 11_000_000, us: 90_000 }, Round { pages: 100, bytes: 400, us: 5 }],
             phases: vec![timing("pre-copy", 90_000, false), timing("pre-copy", 5, false), timing("freeze", 300, true)],
             tracker: "pagemap-scan".into(),
+            verified: false,
             warnings: vec!["careful".into()],
         }
     }
@@ -129,6 +135,7 @@ mod tests {
             "rounds": [{"pages": 2900, "bytes": 11000000, "us": 90000}, {"pages": 100, "bytes": 400, "us": 5}],
             "phases": {"pre-copy": 90005, "freeze": 300},
             "tracker": "pagemap-scan",
+            "verified": false,
             "warnings": ["careful"],
         });
         let value = json(&report(Outcome::Moved));
@@ -160,5 +167,10 @@ mod tests {
   changed pages were found by: pagemap-scan
 ";
         assert_eq!(details(&report(Outcome::Moved)), expected);
+        let verified = details(&Report { verified: true, ..report(Outcome::Moved) });
+        assert_eq!(
+            verified.strip_prefix(expected),
+            Some("  its memory was compared before it ran there, and was the same\n")
+        );
     }
 }

@@ -9,6 +9,7 @@
 //! | `kill` | this process gets SIGKILL |
 //! | `kill-both` | its parent, the daemon, too |
 //! | `cut` | the control connection is shut down, and the step goes on |
+//! | `corrupt` | with point 25 alone: a byte of the new process's memory is changed when all is in place |
 
 use std::net::TcpStream;
 
@@ -83,6 +84,19 @@ pub fn point(number: u32, control: &TcpStream) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the new process's memory is to be damaged.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn corrupts() -> bool {
+    false
+}
+
+/// Whether the new process's memory is to be damaged.
+#[cfg(feature = "faults")]
+pub fn corrupts() -> bool {
+    std::env::var(VARIABLE).is_ok_and(|wanted| wanted == "25:corrupt")
 }
 
 #[cfg(test)]

@@ -160,6 +160,8 @@ pub struct Report {
     pub phases: Vec<Timing>,
     /// How changed pages were found: `pagemap-scan`, `soft-dirty` or `none`.
     pub tracker: String,
+    /// Its memory was compared, and was the same there, before it ran there.
+    pub verified: bool,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }

@@ -29,6 +29,8 @@ pub struct Report {
     pub phases: BTreeMap<String, u64>,
     /// How changed pages were found.
     pub tracker: String,
+    /// Its memory was compared before it ran there.
+    pub verified: bool,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }

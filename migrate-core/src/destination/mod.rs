@@ -7,6 +7,7 @@ mod mapping;
 mod prepare;
 mod running;
 mod shell;
+mod verify;
 
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;

@@ -92,6 +92,10 @@ pub fn prepare(
     // A thread's rseq area must be in place before it is registered, and locking fills in pages.
     making.placement.wait_for_round(image.last_round, making.streams)?;
     steps.done("wait for pages");
+    if let Some(digest) = &image.digest {
+        making.verify(digest)?;
+        steps.done("compare memory");
+    }
     making.lock_memory()?;
     let blocks = threads.as_ref().map(|t| t.mapping);
     if let Some(threads) = threads.as_mut() {

@@ -5,6 +5,7 @@ pub mod layout;
 use bincode::{Decode, Encode};
 
 use crate::identity::FileIdentity;
+use crate::memory::verify::Digest;
 use crate::plan::PidPolicy;
 use crate::resources::file::FileImage;
 use crate::resources::process::ProcessState;
@@ -137,4 +138,6 @@ pub struct Final {
     pub boot_id: String,
     /// Which page stream rounds must be in place, the last one's number.
     pub last_round: u32,
+    /// What its memory must be there, if that is to be compared.
+    pub digest: Option<Digest>,
 }

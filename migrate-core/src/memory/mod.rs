@@ -7,3 +7,4 @@ pub mod receive;
 pub mod select;
 pub mod send;
 pub mod tracker;
+pub mod verify;

@@ -52,6 +52,15 @@ impl Placement {
         self.stand().objects.insert(id, Arc::new(file));
     }
 
+    /// The shared objects, by their numbers from 1.
+    pub fn objects(&self) -> Result<Vec<Arc<File>>> {
+        let stand = self.stand();
+        let numbers = 1..=stand.objects.len() as u32;
+        let object = |number| stand.objects.get(&number).cloned();
+        let objects = numbers.map(object).collect::<Option<_>>();
+        objects.ok_or_else(|| Error::Invalid("the shared objects' numbers make no sense".into()))
+    }
+
     /// One layout further: pages that waited for it are placed.
     pub fn layout_done(&self) {
         let mut stand = self.stand();

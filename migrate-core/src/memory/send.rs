@@ -2,6 +2,7 @@
 //!
 //! The threads are there before the freeze and wait for rounds; a round is a list of chunks that they take turns with.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
@@ -126,6 +127,8 @@ struct Worker {
 pub struct PageStreams {
     workers: Vec<Worker>,
     finished: Receiver<Result<()>>,
+    /// How many of them are in a round.
+    busy: Cell<usize>,
     /// What they have done.
     pub counters: Arc<Counters>,
 }
@@ -145,7 +148,7 @@ impl PageStreams {
                 .doing(|| "start a page stream".into())?;
             workers.push(Worker { rounds, thread });
         }
-        Ok(PageStreams { workers, finished, counters })
+        Ok(PageStreams { workers, finished, busy: Cell::new(0), counters })
     }
 
     /// Begins a round. Its pages may be placed once the destination's layout is at `layout`. `running`: what the process has
@@ -155,18 +158,19 @@ impl PageStreams {
         for worker in &self.workers {
             let round = Round { number, layout, running, chunks: chunks.clone(), next: next.clone() };
             worker.rounds.send(round).map_err(|_| Error::Invalid("a page stream has ended".into()))?;
+            self.busy.set(self.busy.get() + 1);
         }
         Ok(())
     }
 
-    /// Waits until every page of the round is in place at the destination, and tells meanwhile how many bytes have gone.
+    /// Waits until every page of the round is in place at the destination, and tells meanwhile how many bytes have gone. Nothing to do
+    /// when that has been waited for.
     pub fn finish_round(&self, mut progress: impl FnMut(u64)) -> Result<()> {
-        let mut left = self.workers.len();
-        while left > 0 {
+        while self.busy.get() > 0 {
             match self.finished.recv_timeout(PROGRESS) {
                 Ok(result) => {
                     result?;
-                    left -= 1;
+                    self.busy.set(self.busy.get() - 1);
                 }
                 Err(RecvTimeoutError::Timeout) => progress(self.counters.snapshot().bytes),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -265,7 +269,8 @@ fn read_what_is_left(source: &PageSource, chunk: &Chunk, buffer: &mut [u8]) -> C
     left
 }
 
-fn read_chunk(source: &PageSource, chunk: &Chunk, buffer: &mut [u8]) -> Result<()> {
+/// Fills the buffer with a chunk's pages, one run after the other.
+pub(super) fn read_chunk(source: &PageSource, chunk: &Chunk, buffer: &mut [u8]) -> Result<()> {
     let bytes = &mut buffer[..chunk.bytes()];
     if chunk.object == 0 {
         let ranges: Vec<(u64, usize)> = chunk.runs.iter().map(|&(start, length)| (start, length as usize)).collect();
@@ -316,7 +321,7 @@ fn pack(chunk: &Chunk, bytes: &mut [u8], runs: &mut Vec<Run>) -> (usize, u64) {
     (to, zero_pages)
 }
 
-fn is_zero(page: &[u8]) -> bool {
+pub(super) fn is_zero(page: &[u8]) -> bool {
     // Most pages that are not zero show it in their first words.
     page.chunks_exact(128)
         .all(|chunk| chunk.chunks_exact(8).fold(0, |all, w| all | w.try_into().map_or(1, u64::from_ne_bytes)) == 0)

@@ -1,5 +1,7 @@
 //! Capture: what the frozen process is, read in batches, while the page streams send what memory is still to be sent.
 
+use std::time::Instant;
+
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
 use migrate_linux::remote::Batch;
@@ -12,14 +14,16 @@ use super::subject::Subject;
 use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
-use crate::image::layout::PAGE;
+use crate::image::layout::{LayoutChange, PAGE};
 use crate::image::{Final, LayoutUpdate};
 use crate::memory::send::{Chunks, Counted};
+use crate::memory::verify::Digest;
 use crate::phase::Phase;
 use crate::proc::auxv::read_auxv_bytes;
 use crate::proc::limits::read_limits;
 use crate::proc::stat::read_stat;
 use crate::proc::status::read_status;
+use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::FrozenThread;
 use crate::resources::process::limits::Limits;
 use crate::resources::process::lock_future;
@@ -52,7 +56,12 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let Frozen { record, mut undo, mut subject, mut pages } = frozen;
     record.enter(Phase::Capture);
     let counted = undo.held.streams.as_ref().map(|s| s.counters.snapshot()).unwrap_or_default();
-    let layout = start_last_round(&undo, &mut subject, &mut pages)?;
+    let mut layout = start_last_round(&undo, &mut subject, &mut pages)?;
+    let mut digest = None;
+    if pages.verify {
+        let (taken, nothing) = take_digest(record, &mut undo, &subject, &mut pages, layout)?;
+        (digest, layout) = (Some(taken), nothing);
+    }
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     process.inject_executor(&subject.space.layout, &pages.source)?;
     undo.held.fault(5)?;
@@ -70,6 +79,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         gadget,
         boot_id: subject.boot_id.clone(),
         last_round: pages.next_round - 1,
+        digest,
     };
     undo.held.fault(6)?;
     // Ending the dirty tracking takes 25 ms a GiB: later.
@@ -99,6 +109,32 @@ fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -
     streams.begin_round(pages.next_round, pages.layout_version, false, chunks)?;
     pages.next_round += 1;
     Ok(update)
+}
+
+/// Has all pages put in place there, and takes a digest of them: before anything runs in the process, because the kernel writes to
+/// the rseq area of a thread that does. Returns what is left to be said of the layout, too.
+fn take_digest(
+    record: &mut Record<'_>,
+    undo: &mut UndoList,
+    subject: &Subject,
+    pages: &mut Pages,
+    layout: LayoutUpdate,
+) -> Result<(Digest, LayoutUpdate)> {
+    let began = Instant::now();
+    let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
+    peer.send(&ToDestination::Update(layout))?;
+    let digest = Digest::of(&subject.space.layout, &pages.source)?;
+    match peer.receive()? {
+        ToSource::Updated => {}
+        other => return Err(peer.unexpected(&other)),
+    }
+    let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
+    streams.finish_round(|_| ())?;
+    pages.layout_version += 1;
+    record.timing("digest", began.elapsed(), true);
+    record.verified = true;
+    let nothing = LayoutUpdate { change: LayoutChange::none(&subject.space.layout), ..LayoutUpdate::default() };
+    Ok((digest, nothing))
 }
 
 /// Looks at the open files again: descriptors may have come and gone since preflight.

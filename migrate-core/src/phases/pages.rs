@@ -37,6 +37,8 @@ pub struct Pages {
     pub pending: PageSet,
     /// Guard pages. A write-protected one does not come up again before it changes.
     pub guards: PageSet,
+    /// Take a digest of everything in the freeze.
+    pub verify: bool,
     /// Pages that held nothing at the last look, if the destination has not been told since.
     pub empty: PageSet,
 }

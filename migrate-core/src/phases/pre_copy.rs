@@ -79,6 +79,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             pending: PageSet::default(),
             empty: PageSet::default(),
             guards: PageSet::default(),
+            verify: plan.options.verify,
         };
         match peer.receive()? {
             ToSource::Built => {}

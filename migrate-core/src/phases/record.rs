@@ -29,6 +29,8 @@ pub struct Record<'o> {
     pub rounds: Vec<Round>,
     /// How changed pages were found.
     pub tracker: &'static str,
+    /// Its memory is compared before it may run there.
+    pub verified: bool,
     warnings: Vec<String>,
 }
 
@@ -50,6 +52,7 @@ impl<'o> Record<'o> {
             pages: PageCounts::default(),
             rounds: Vec::new(),
             tracker: "none",
+            verified: false,
             warnings: Vec::new(),
         }
     }
@@ -114,6 +117,7 @@ impl<'o> Record<'o> {
     pub fn finish(mut self, result: Result<Outcome>) -> Report {
         self.close_phase();
         self.runs_again();
+        let moved = matches!(result, Ok(Outcome::Moved));
         let outcome = result.unwrap_or_else(|error| Outcome::StayedHere { why: error.to_string() });
         self.observer.event(Event::Phase(Phase::Done(outcome.clone())));
         Report {
@@ -129,6 +133,7 @@ impl<'o> Record<'o> {
             rounds: self.rounds,
             phases: self.timings,
             tracker: self.tracker.into(),
+            verified: self.verified && moved,
             warnings: self.warnings,
         }
     }

@@ -108,6 +108,7 @@ mod tests {
             rounds: vec![Round { pages: 4, bytes: 5, us: 6 }],
             phases: vec![Timing { name: "freeze".into(), us: 7, frozen: true }],
             tracker: "pagemap-scan".into(),
+            verified: true,
             warnings: vec!["something".into()],
         }
     }

@@ -171,8 +171,13 @@ impl Subject {
 
     /// Pushes it to beta, with a fault at the source or none, by a process of its own.
     pub fn push_in_background(&self, fault: Option<&str>) -> Result<Push, String> {
+        self.push_with(fault, &[])
+    }
+
+    /// As [`Subject::push_in_background`], with more options.
+    pub fn push_with(&self, fault: Option<&str>, options: &[&str]) -> Result<Push, String> {
         let mut push = script(&["exec", "alpha", "--", "migrate-cli", "push"]);
-        push.arg(self.pid.to_string()).args(["beta", "--no-agent", "--json"]);
+        push.arg(self.pid.to_string()).args(["beta", "--no-agent", "--json"]).args(options);
         if let Some(fault) = fault {
             push.env("MIGRATE_FAULT", fault);
         }

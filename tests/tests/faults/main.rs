@@ -109,6 +109,23 @@ fn a_doubt_is_settled_by_hand_there() {
     doubt(29, "--there", Host::Beta).expect("it goes on there");
 }
 
+/// A page that goes wrong on its way is found, when it is looked for.
+#[test]
+fn damaged_memory_is_found_by_verify() {
+    let Some(work) = Work::new() else { return };
+    let subject = Subject::start(&work, "damaged").expect("it starts");
+    Host::Beta.restart_agent(Some("25:corrupt")).expect("the agent starts");
+    let said = subject.push_with(None, &["--verify"]).and_then(|push| push.wait()).expect("a report");
+    let host = subject.runs_once().unwrap_or_else(|why| panic!("{why}; push said: {said}"));
+    Host::Beta.restart_agent(None).expect("the agent starts");
+    assert_eq!(host, Host::Alpha, "{said}");
+    subject.check().expect("its work is whole");
+    hosts::nothing_left().expect("nothing is left");
+    for words in ["refused", "is not the same here as in the original", "mapping ", "/ticker", "\"verified\":false"] {
+        assert!(said.contains(words), "no {words:?} in: {said}");
+    }
+}
+
 #[test]
 fn a_fault_at_the_source() {
     run(POINTS.iter().copied().filter(|(n, _)| *n < FIRST_THERE), &["error", "kill", "cut"]);

@@ -1,0 +1,74 @@
+//! Options of `push`, on programs that check themselves after the move.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use migrate_tests::hosts;
+use migrate_tests::hosts::{Host, Hosts, skipped};
+use migrate_tests::moves::Report;
+use migrate_tests::waiting::{wait_for, wait_for_file};
+
+/// How long a subject may take to set itself up or to check itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Moves a subject with these options and has it check itself. None: it is skipped, which has been said.
+fn moves(hosts: &Hosts, name: &str, options: &[&str]) -> Option<Report> {
+    let what = format!("{name} {}", options.join(" "));
+    let program = Path::new(env!("OUT_DIR")).join(name).display().to_string();
+    let directory = tempfile::Builder::new().prefix(name).tempdir().expect("a directory");
+    let path = directory.path().display().to_string();
+    let mut subject = hosts.start(Host::Alpha, directory, &[&program, &path]);
+    let begun = || ["ready", "result"].iter().any(|file| subject.path(file).exists()).then_some(());
+    assert!(wait_for(PATIENCE, begun).is_some(), "{what} does not get ready: {}", subject.text("stderr"));
+    if let Some(reason) = subject.text("result").strip_prefix("skipped: ") {
+        skipped(&what, reason.trim());
+        return None;
+    }
+    subject.pid = subject.text("ready").trim().parse().expect("a PID");
+    let mut words = vec!["--pid", "keep"];
+    words.extend(options);
+    let pushed = hosts.push(subject.pid, Host::Alpha, "beta", &words);
+    subject.host = Host::Beta;
+    let report = pushed.moved().unwrap_or_else(|said| panic!("{what}: {said}"));
+    assert!(subject.runs_only(Host::Beta), "{what}: {}", subject.text("stderr"));
+    fs::write(subject.path("check"), "").expect("a file");
+    let result = wait_for_file(&subject.path("result"), PATIENCE);
+    let result = result.unwrap_or_else(|| panic!("{what} does not check itself: {}", subject.text("stderr")));
+    if let Some(reason) = result.strip_prefix("skipped: ") {
+        skipped(&what, reason.trim());
+        return None;
+    }
+    assert_eq!(result.trim(), "ok", "{what}");
+    Some(report)
+}
+
+#[test]
+fn verify_compares_every_kind_of_memory() {
+    let Some(hosts) = hosts!("verify_compares_every_kind_of_memory") else { return };
+    let kinds = [
+        "mem_anonymous",
+        "mem_dirtying",
+        "mem_guard",
+        "mem_heap",
+        "mem_lock",
+        "mem_many_mappings",
+        "mem_private_file",
+        "mem_protections",
+        "mem_remapping",
+        "mem_shared_anonymous",
+        "mem_shared_file",
+        "mem_stack",
+        "rseq",
+        "threads",
+    ];
+    for name in kinds {
+        for rounds in ["8", "0"] {
+            if let Some(report) = moves(&hosts, name, &["--verify", "--max-rounds", rounds]) {
+                assert!(report.verified, "{name}");
+                assert!(report.phases.contains_key("there: compare memory"), "{:?}", report.phases);
+            }
+        }
+    }
+    assert!(!moves(&hosts, "mem_heap", &[]).expect("it can be moved").verified);
+}
