@@ -18,6 +18,8 @@ pub fn bare_report(plan: &Plan, outcome: Outcome) -> Report {
         downtime_us: None,
         total_us: 0,
         bytes_sent: 0,
+        compressed_from: 0,
+        compressed_to: 0,
         pages: PageCounts::default(),
         rounds: Vec::new(),
         phases: Vec::new(),
@@ -57,6 +59,8 @@ pub fn json(report: &Report) -> Value {
         "downtime_us": report.downtime_us,
         "total_us": report.total_us,
         "bytes_sent": report.bytes_sent,
+        "compressed_from": report.compressed_from,
+        "compressed_to": report.compressed_to,
         "pages_sent": report.pages.sent,
         "rounds": report.rounds,
         "phases": phases,
@@ -78,6 +82,10 @@ pub fn details(report: &Report) -> String {
         line(format_args!("  {:width$}  {:>8}{frozen}", timing.name, display_duration(timing.us)));
     }
     line(format_args!("  sent {}", HumanBytes(report.bytes_sent)));
+    if report.compressed_from > 0 {
+        let (from, to) = (HumanBytes(report.compressed_from), HumanBytes(report.compressed_to));
+        line(format_args!("  of this, {to} are {from} compressed"));
+    }
     line(format_args!(
         "  pages: {} sent, {} zero, {} not needed",
         HumanCount(report.pages.sent),
@@ -112,6 +120,8 @@ mod tests {
             downtime_us: Some(6_300),
             total_us: 2_410_000,
             bytes_sent: 12_345_678,
+            compressed_from: 0,
+            compressed_to: 0,
             pages: PageCounts { sent: 3000, zero: 40, not_needed: 5 },
             rounds: vec![Round { pages: 2900, bytes: 11_000_000, us: 90_000 }, Round { pages: 100, bytes: 400, us: 5 }],
             phases: vec![timing("pre-copy", 90_000, false), timing("pre-copy", 5, false), timing("freeze", 300, true)],
@@ -131,6 +141,8 @@ mod tests {
             "downtime_us": 6300,
             "total_us": 2410000,
             "bytes_sent": 12345678,
+            "compressed_from": 0,
+            "compressed_to": 0,
             "pages_sent": 3000,
             "rounds": [{"pages": 2900, "bytes": 11000000, "us": 90000}, {"pages": 100, "bytes": 400, "us": 5}],
             "phases": {"pre-copy": 90005, "freeze": 300},
@@ -167,6 +179,8 @@ mod tests {
   changed pages were found by: pagemap-scan
 ";
         assert_eq!(details(&report(Outcome::Moved)), expected);
+        let compressed = Report { compressed_from: 3 << 20, compressed_to: 1 << 20, ..report(Outcome::Moved) };
+        assert!(details(&compressed).contains("  of this, 1.00 MiB are 3.00 MiB compressed\n"));
         let verified = details(&Report { verified: true, ..report(Outcome::Moved) });
         assert_eq!(
             verified.strip_prefix(expected),

@@ -152,6 +152,10 @@ pub struct Report {
     pub total_us: u64,
     /// All bytes sent, control and pages.
     pub bytes_sent: u64,
+    /// Bytes of pages that were sent compressed.
+    pub compressed_from: u64,
+    /// What they were compressed to.
+    pub compressed_to: u64,
     /// Pages.
     pub pages: PageCounts,
     /// Rounds in order.

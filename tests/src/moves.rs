@@ -21,6 +21,10 @@ pub struct Report {
     pub total_us: u64,
     /// Control and pages.
     pub bytes_sent: u64,
+    /// Bytes of pages that were sent compressed.
+    pub compressed_from: u64,
+    /// What they were compressed to.
+    pub compressed_to: u64,
     /// Pages that went with their content.
     pub pages_sent: u64,
     /// Rounds of copying.

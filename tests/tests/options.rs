@@ -72,3 +72,19 @@ fn verify_compares_every_kind_of_memory() {
     }
     assert!(!moves(&hosts, "mem_heap", &[]).expect("it can be moved").verified);
 }
+
+#[test]
+fn compress_makes_fewer_bytes_of_the_same_memory() {
+    let Some(hosts) = hosts!("compress_makes_fewer_bytes_of_the_same_memory") else { return };
+    // What `auto` does is a matter of time.
+    for (how, compresses) in [("off", Some(false)), ("auto", None), ("lz4", Some(true)), ("zstd", Some(true))] {
+        for name in ["mem_heap", "mem_dirtying", "mem_shared_anonymous"] {
+            let options = ["--compress", how, "--verify"];
+            let Some(report) = moves(&hosts, name, &options) else { continue };
+            assert!(report.verified);
+            let (from, to) = (report.compressed_from, report.compressed_to);
+            assert!(compresses.is_none_or(|it| it == (to < from)), "{name} {how}: {from} bytes to {to}");
+            assert!(report.bytes_sent + from - to >= report.pages_sent * 4096, "{name} {how}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! A process's memory: what its address space looks like, which pages must travel, and the streams that carry them.
 
+pub mod compress;
 pub mod decide;
 pub mod layout;
 pub mod page_set;

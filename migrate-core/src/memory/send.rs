@@ -10,15 +10,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use migrate_linux::process_memory::ProcessMemory;
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::compress::Compressor;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::PAGE;
+use crate::plan::Compression;
 use crate::protocol::pages::{
-    Answer, BATCH_BYTES, BATCH_RUNS, Header, KIND_BARRIER, KIND_PAGES, MAGIC, REASON_LIMIT, Run, checksum,
+    Answer, BATCH_BYTES, BATCH_RUNS, Header, KIND_BARRIER, KIND_PAGES, MAGIC, REASON_LIMIT, Run,
 };
 
 /// How often progress is told.
@@ -81,6 +83,10 @@ pub struct Counters {
     pub pages: AtomicU64,
     /// Pages of zeros, sent as a note or left out.
     pub zero_pages: AtomicU64,
+    /// Bytes that were compressed, before and after.
+    pub compressed_from: AtomicU64,
+    /// See `compressed_from`.
+    pub compressed_to: AtomicU64,
 }
 
 /// [`Counters`] at one moment.
@@ -90,13 +96,21 @@ pub struct Counted {
     pub bytes: u64,
     pub pages: u64,
     pub zero_pages: u64,
+    pub compressed_from: u64,
+    pub compressed_to: u64,
 }
 
 impl Counters {
     /// As they are now.
     pub fn snapshot(&self) -> Counted {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counted { bytes: read(&self.bytes), pages: read(&self.pages), zero_pages: read(&self.zero_pages) }
+        Counted {
+            bytes: read(&self.bytes),
+            pages: read(&self.pages),
+            zero_pages: read(&self.zero_pages),
+            compressed_from: read(&self.compressed_from),
+            compressed_to: read(&self.compressed_to),
+        }
     }
 }
 
@@ -135,16 +149,22 @@ pub struct PageStreams {
 
 impl PageStreams {
     /// Starts a thread for each connection.
-    pub fn start(connections: Vec<TcpStream>, source: Arc<PageSource>) -> Result<PageStreams> {
+    pub fn start(
+        connections: Vec<TcpStream>,
+        source: Arc<PageSource>,
+        compression: Compression,
+    ) -> Result<PageStreams> {
         let counters = Arc::new(Counters::default());
         let (done, finished) = channel();
         let mut workers = Vec::new();
         for stream in connections {
             let (rounds, receiver) = channel();
-            let (source, counters, done) = (source.clone(), counters.clone(), done.clone());
+            let done = done.clone();
+            let wire = Wire { stream, counters: counters.clone(), compressor: Compressor::new(compression) };
+            let source = source.clone();
             let thread = std::thread::Builder::new()
                 .name("pages".into())
-                .spawn(move || work(stream, &source, &counters, &receiver, &done))
+                .spawn(move || work(wire, &source, &receiver, &done))
                 .doing(|| "start a page stream".into())?;
             workers.push(Worker { rounds, thread });
         }
@@ -192,16 +212,17 @@ impl PageStreams {
     }
 }
 
-fn work(
-    mut stream: TcpStream,
-    source: &PageSource,
-    counters: &Counters,
-    rounds: &Receiver<Round>,
-    done: &Sender<Result<()>>,
-) {
+/// One connection.
+struct Wire {
+    stream: TcpStream,
+    counters: Arc<Counters>,
+    compressor: Compressor,
+}
+
+fn work(mut wire: Wire, source: &PageSource, rounds: &Receiver<Round>, done: &Sender<Result<()>>) {
     let mut buffer = vec![0u8; BATCH_BYTES];
     while let Ok(round) = rounds.recv() {
-        let result = send_round(&mut stream, source, counters, &round, &mut buffer);
+        let result = wire.send_round(source, &round, &mut buffer);
         let failed = result.is_err();
         if done.send(result).is_err() || failed {
             return;
@@ -209,41 +230,63 @@ fn work(
     }
 }
 
-fn send_round(
-    stream: &mut TcpStream,
-    source: &PageSource,
-    counters: &Counters,
-    round: &Round,
-    buffer: &mut [u8],
-) -> Result<()> {
-    let mut runs = Vec::with_capacity(BATCH_RUNS);
-    while let Some(chunk) = round.chunks.get(round.next.fetch_add(1, Ordering::Relaxed)) {
-        let rest;
-        let chunk = match read_chunk(source, chunk, buffer) {
-            Ok(()) => chunk,
-            Err(_) if round.running => {
-                rest = read_what_is_left(source, chunk, buffer);
-                &rest
+impl Wire {
+    fn send_round(&mut self, source: &PageSource, round: &Round, buffer: &mut [u8]) -> Result<()> {
+        let mut runs = Vec::with_capacity(BATCH_RUNS);
+        while let Some(chunk) = round.chunks.get(round.next.fetch_add(1, Ordering::Relaxed)) {
+            let rest;
+            let chunk = match read_chunk(source, chunk, buffer) {
+                Ok(()) => chunk,
+                Err(_) if round.running => {
+                    rest = read_what_is_left(source, chunk, buffer);
+                    &rest
+                }
+                Err(e) => return Err(e),
+            };
+            let bytes = &mut buffer[..chunk.bytes()];
+            runs.clear();
+            let (kept, zero_pages) = pack(chunk, bytes, &mut runs);
+            self.counters.zero_pages.fetch_add(zero_pages, Ordering::Relaxed);
+            self.counters.pages.fetch_add(kept as u64 / PAGE, Ordering::Relaxed);
+            // Cut where zeros broke up the runs into more than a batch may have.
+            let mut at = 0;
+            for part in runs.chunks(BATCH_RUNS) {
+                let data: u64 = part.iter().filter(|r| !r.is_zero()).map(Run::len).sum();
+                let end = at + data as usize;
+                self.send_batch(KIND_PAGES, round, chunk.object, part, &bytes[at..end])?;
+                at = end;
             }
-            Err(e) => return Err(e),
-        };
-        let bytes = &mut buffer[..chunk.bytes()];
-        runs.clear();
-        let (kept, zero_pages) = pack(chunk, bytes, &mut runs);
-        counters.zero_pages.fetch_add(zero_pages, Ordering::Relaxed);
-        counters.pages.fetch_add(kept as u64 / PAGE, Ordering::Relaxed);
-        // Cut where zeros broke up the runs into more than a batch may have.
-        let mut at = 0;
-        for part in runs.chunks(BATCH_RUNS) {
-            let data: u64 = part.iter().filter(|r| !r.is_zero()).map(Run::len).sum();
-            let end = at + data as usize;
-            let sent = send_batch(stream, KIND_PAGES, round, chunk.object, part, &bytes[at..end])?;
-            counters.bytes.fetch_add(sent, Ordering::Relaxed);
-            at = end;
         }
+        self.send_batch(KIND_BARRIER, round, 0, &[], &[])?;
+        wait_for_answer(&mut self.stream, round.number)
     }
-    send_batch(stream, KIND_BARRIER, round, 0, &[], &[])?;
-    wait_for_answer(stream, round.number)
+
+    fn send_batch(&mut self, kind: u32, round: &Round, object: u32, runs: &[Run], bytes: &[u8]) -> Result<()> {
+        let (kind, sent) = self.compressor.pack(bytes).unwrap_or((kind, bytes));
+        let mut header = Header {
+            magic: MAGIC.into(),
+            kind: kind.into(),
+            round: round.number.into(),
+            layout: round.layout.into(),
+            object: object.into(),
+            runs: (runs.len() as u32).into(),
+            bytes: (bytes.len() as u32).into(),
+            packed: (sent.len() as u32).into(),
+            checksum: 0.into(),
+        };
+        header.checksum = header.checksum_of(runs, sent).into();
+        let mut parts = [IoSlice::new(header.as_bytes()), IoSlice::new(runs.as_bytes()), IoSlice::new(sent)];
+        let total = size_of::<Header>() + size_of_val(runs) + sent.len();
+        let began = Instant::now();
+        write_all_vectored(&mut self.stream, &mut parts).doing(|| "send pages".into())?;
+        if sent.len() < bytes.len() {
+            self.counters.compressed_from.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.counters.compressed_to.fetch_add(sent.len() as u64, Ordering::Relaxed);
+        }
+        self.counters.bytes.fetch_add(total as u64, Ordering::Relaxed);
+        self.compressor.sent(total, began.elapsed());
+        Ok(())
+    }
 }
 
 impl Chunk {
@@ -325,31 +368,6 @@ pub(super) fn is_zero(page: &[u8]) -> bool {
     // Most pages that are not zero show it in their first words.
     page.chunks_exact(128)
         .all(|chunk| chunk.chunks_exact(8).fold(0, |all, w| all | w.try_into().map_or(1, u64::from_ne_bytes)) == 0)
-}
-
-fn send_batch(
-    stream: &mut TcpStream,
-    kind: u32,
-    round: &Round,
-    object: u32,
-    runs: &[Run],
-    bytes: &[u8],
-) -> Result<u64> {
-    let header = Header {
-        magic: MAGIC.into(),
-        kind: kind.into(),
-        round: round.number.into(),
-        layout: round.layout.into(),
-        object: object.into(),
-        runs: (runs.len() as u32).into(),
-        bytes: (bytes.len() as u32).into(),
-        reserved: 0.into(),
-        checksum: checksum(runs, bytes).into(),
-    };
-    let total = size_of::<Header>() + size_of_val(runs) + bytes.len();
-    let mut parts = [IoSlice::new(header.as_bytes()), IoSlice::new(runs.as_bytes()), IoSlice::new(bytes)];
-    write_all_vectored(stream, &mut parts).doing(|| "send pages".into())?;
-    Ok(total as u64)
 }
 
 fn write_all_vectored(stream: &mut TcpStream, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {

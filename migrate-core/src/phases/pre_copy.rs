@@ -92,7 +92,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             other => return Err(peer.unexpected(&other)),
         }
         let connections = (0..streams).map(|_| peer.open_page_stream()).collect::<Result<Vec<_>>>()?;
-        undo.held.streams = Some(PageStreams::start(connections, source)?);
+        undo.held.streams = Some(PageStreams::start(connections, source, plan.options.compress)?);
         pages.open_objects(&subject)?;
         undo.held.fault(3)?;
         let mut rounds = Rounds { record, undo: &mut undo, subject: &mut subject, pages: &mut pages };

@@ -23,6 +23,8 @@ pub struct Record<'o> {
     pub pid_there: Option<i32>,
     /// All bytes sent.
     pub bytes_sent: u64,
+    /// Bytes of pages that were compressed, before and after.
+    pub compressed: (u64, u64),
     /// Pages.
     pub pages: PageCounts,
     /// Rounds.
@@ -49,6 +51,7 @@ impl<'o> Record<'o> {
             name: String::new(),
             pid_there: None,
             bytes_sent: 0,
+            compressed: (0, 0),
             pages: PageCounts::default(),
             rounds: Vec::new(),
             tracker: "none",
@@ -99,6 +102,7 @@ impl<'o> Record<'o> {
     pub fn count(&mut self, counted: &Counted, control_bytes: u64) {
         self.pages.sent = counted.pages;
         self.pages.zero = counted.zero_pages;
+        self.compressed = (counted.compressed_from, counted.compressed_to);
         self.bytes_sent = counted.bytes + control_bytes;
     }
 
@@ -129,6 +133,8 @@ impl<'o> Record<'o> {
             downtime_us: self.downtime.map(|d| d.as_micros() as u64),
             total_us: self.began.elapsed().as_micros() as u64,
             bytes_sent: self.bytes_sent,
+            compressed_from: self.compressed.0,
+            compressed_to: self.compressed.1,
             pages: self.pages,
             rounds: self.rounds,
             phases: self.timings,

@@ -104,6 +104,8 @@ mod tests {
             downtime_us: Some(6_300),
             total_us: 2_410_000,
             bytes_sent: 1 << 33,
+            compressed_from: 3,
+            compressed_to: 2,
             pages: PageCounts { sent: 1, zero: 2, not_needed: 3 },
             rounds: vec![Round { pages: 4, bytes: 5, us: 6 }],
             phases: vec![Timing { name: "freeze".into(), us: 7, frozen: true }],

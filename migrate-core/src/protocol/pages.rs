@@ -11,7 +11,8 @@
 //!                         ◀─────────  answer n, or why not
 //! ```
 //!
-//! Limits are checked before anything is allocated, the checksum before anything is placed.
+//! The bytes may be compressed, each batch by itself, when that makes them fewer. Limits are checked before anything is allocated, the
+//! checksum before anything is decompressed or placed; what is decompressed has the length that the header says.
 
 use std::io::{self, Read};
 
@@ -29,6 +30,10 @@ pub const MAGIC: u32 = 0x5041_4745;
 pub const KIND_PAGES: u32 = 1;
 /// The end of a round on this stream.
 pub const KIND_BARRIER: u32 = 2;
+/// A batch of pages, compressed as an lz4 block.
+pub const KIND_LZ4: u32 = 3;
+/// A batch of pages, compressed as a zstd frame.
+pub const KIND_ZSTD: u32 = 4;
 
 /// Before every batch.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -36,7 +41,7 @@ pub const KIND_BARRIER: u32 = 2;
 pub struct Header {
     /// [`MAGIC`].
     pub magic: U32,
-    /// [`KIND_PAGES`] or [`KIND_BARRIER`].
+    /// [`KIND_PAGES`], [`KIND_LZ4`], [`KIND_ZSTD`] or [`KIND_BARRIER`].
     pub kind: U32,
     /// The round, from 1.
     pub round: U32,
@@ -46,11 +51,11 @@ pub struct Header {
     pub object: U32,
     /// How many runs follow.
     pub runs: U32,
-    /// How many bytes follow the runs.
+    /// How many bytes the runs have.
     pub bytes: U32,
-    /// Unused, 0.
-    pub reserved: U32,
-    /// xxh3 of the runs and the bytes.
+    /// How many bytes follow the runs: fewer than they have, if these are compressed.
+    pub packed: U32,
+    /// xxh3 of the header but for this field, of the runs, and of the bytes that follow.
     pub checksum: U64,
 }
 
@@ -106,12 +111,15 @@ pub struct Answer {
 /// A reason's length at most.
 pub const REASON_LIMIT: usize = 4096;
 
-/// The checksum of a batch.
-pub fn checksum(runs: &[Run], bytes: &[u8]) -> u64 {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(runs.as_bytes());
-    hash.update(bytes);
-    hash.digest()
+impl Header {
+    /// The checksum of a batch with this header.
+    pub fn checksum_of(&self, runs: &[Run], bytes: &[u8]) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(Header { checksum: 0.into(), ..*self }.as_bytes());
+        hash.update(runs.as_bytes());
+        hash.update(bytes);
+        hash.digest()
+    }
 }
 
 /// Why a batch is not accepted.
@@ -132,6 +140,9 @@ pub struct BatchBuffer {
     pub runs: Vec<Run>,
     /// Their bytes.
     pub bytes: Vec<u8>,
+    /// As they came, if compressed.
+    packed: Vec<u8>,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
 }
 
 impl BatchBuffer {
@@ -143,19 +154,27 @@ impl BatchBuffer {
             return Ok(None);
         }
         stream.read_exact(&mut header.as_mut_bytes()[1..])?;
-        if header.magic.get() != MAGIC || !matches!(header.kind.get(), KIND_PAGES | KIND_BARRIER) {
+        if header.magic.get() != MAGIC || !(KIND_PAGES..=KIND_ZSTD).contains(&header.kind.get()) {
             return Err(BatchError::Invalid(format!("no batch header: {:08x} {:x}", header.magic, header.kind)));
         }
         let (runs, bytes) = (header.runs.get() as usize, header.bytes.get() as usize);
-        if runs > BATCH_RUNS || bytes > BATCH_BYTES {
-            return Err(BatchError::Invalid(format!("a batch of {runs} runs and {bytes} bytes")));
+        let (packed, is_packed) = (header.packed.get() as usize, matches!(header.kind.get(), KIND_LZ4 | KIND_ZSTD));
+        let length_fits = if is_packed { packed < bytes } else { packed == bytes };
+        if runs > BATCH_RUNS || bytes > BATCH_BYTES || !length_fits {
+            return Err(BatchError::Invalid(format!(
+                "a batch of {runs} runs and {bytes} bytes, {packed} of them sent"
+            )));
         }
         self.runs.resize(runs, Run::data(0, 0));
-        self.bytes.resize(bytes, 0);
         stream.read_exact(self.runs.as_mut_bytes())?;
-        stream.read_exact(&mut self.bytes)?;
-        if checksum(&self.runs, &self.bytes) != header.checksum.get() {
+        let coming = if is_packed { &mut self.packed } else { &mut self.bytes };
+        coming.resize(packed, 0);
+        stream.read_exact(coming)?;
+        if header.checksum_of(&self.runs, coming) != header.checksum.get() {
             return Err(BatchError::Invalid("a batch's checksum is wrong".into()));
+        }
+        if is_packed {
+            self.unpack(header.kind.get(), bytes)?;
         }
         let mut data = 0u64;
         for run in &self.runs {
@@ -172,6 +191,25 @@ impl BatchBuffer {
         }
         Ok(Some(header))
     }
+
+    /// Decompresses into exactly `bytes` bytes.
+    fn unpack(&mut self, kind: u32, bytes: usize) -> Result<(), BatchError> {
+        self.bytes.resize(bytes, 0);
+        let unpacked = match kind {
+            KIND_LZ4 => lz4_flex::block::decompress_into(&self.packed, &mut self.bytes).map_err(|e| e.to_string()),
+            _ => {
+                let mut zstd = self.zstd.take().map_or_else(zstd::bulk::Decompressor::new, Ok)?;
+                let unpacked = zstd.decompress_to_buffer(&self.packed, self.bytes.as_mut_slice());
+                self.zstd = Some(zstd);
+                unpacked.map_err(|e| e.to_string())
+            }
+        };
+        match unpacked {
+            Ok(length) if length == bytes => Ok(()),
+            Ok(length) => Err(BatchError::Invalid(format!("a compressed batch of {length} bytes instead of {bytes}"))),
+            Err(why) => Err(BatchError::Invalid(format!("a compressed batch: {why}"))),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -180,18 +218,53 @@ mod tests {
     use proptest::prelude::*;
 
     fn batch(runs: &[Run], bytes: &[u8]) -> Vec<u8> {
-        let header = Header {
+        packed_batch(KIND_PAGES, runs, bytes.len(), bytes)
+    }
+
+    fn packed_batch(kind: u32, runs: &[Run], length: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut header = Header {
             magic: MAGIC.into(),
-            kind: KIND_PAGES.into(),
+            kind: kind.into(),
             round: 1.into(),
             layout: 0.into(),
             object: 0.into(),
             runs: (runs.len() as u32).into(),
-            bytes: (bytes.len() as u32).into(),
-            reserved: 0.into(),
-            checksum: checksum(runs, bytes).into(),
+            bytes: (length as u32).into(),
+            packed: (bytes.len() as u32).into(),
+            checksum: 0.into(),
         };
+        header.checksum = header.checksum_of(runs, bytes).into();
         [header.as_bytes(), runs.as_bytes(), bytes].concat()
+    }
+
+    #[test]
+    fn compressed_batches_have_the_length_that_they_say() {
+        let runs = [Run::data(0x1000, 0x2000)];
+        let content = [[1; 4096], [2; 4096]].concat();
+        let mut buffer = BatchBuffer::default();
+        let zstd = zstd::bulk::compress(&content, 1).expect("compressed");
+        let lz4 = lz4_flex::block::compress(&content);
+        for (kind, packed) in [(KIND_ZSTD, &zstd), (KIND_LZ4, &lz4)] {
+            let good = packed_batch(kind, &runs, content.len(), packed);
+            assert!(buffer.read(&mut good.as_slice()).expect("valid").is_some());
+            assert_eq!(buffer.bytes, content);
+            // More or less than it says, cut short, not compressed at all, not fewer.
+            let longer = [Run::data(0x1000, 0x3000)];
+            let shorter = [Run::data(0x1000, 0x1000)];
+            for bad in [
+                packed_batch(kind, &longer, 0x3000, packed),
+                packed_batch(kind, &shorter, 0x1000, packed),
+                packed_batch(kind, &runs, content.len(), &packed[..packed.len() - 1]),
+                packed_batch(kind, &runs, content.len(), &[0xff; 64]),
+                packed_batch(kind, &runs, content.len(), &content),
+                packed_batch(KIND_PAGES, &runs, content.len(), packed),
+            ] {
+                assert!(buffer.read(&mut bad.as_slice()).is_err());
+            }
+            let mut damaged = good.clone();
+            *damaged.last_mut().expect("bytes") ^= 1;
+            assert!(buffer.read(&mut damaged.as_slice()).expect_err("damaged").to_string().contains("checksum"));
+        }
     }
 
     #[test]
@@ -201,7 +274,7 @@ mod tests {
         let mut buffer = BatchBuffer::default();
         assert!(buffer.read(&mut good.as_slice()).unwrap().is_some());
         assert_eq!((buffer.runs.as_slice(), buffer.bytes.len()), (runs.as_slice(), 4096));
-        for at in [60, 100, good.len() - 1] {
+        for at in [8, 16, 60, 100, good.len() - 1] {
             let mut bad = good.clone();
             bad[at] ^= 1;
             assert!(buffer.read(&mut bad.as_slice()).is_err(), "a flipped bit at {at} was not seen");
@@ -226,6 +299,16 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = BatchBuffer::default().read(&mut bytes.as_slice());
+        }
+
+        #[test]
+        fn any_compressed_bytes_are_read_without_panic(
+            kind in KIND_LZ4..=KIND_ZSTD,
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut buffer = BatchBuffer::default();
+            let _ = buffer.read(&mut packed_batch(kind, &[Run::data(0, 4096)], 4096, &bytes).as_slice());
+            prop_assert!(buffer.bytes.capacity() <= BATCH_BYTES);
         }
     }
 }
