@@ -8,6 +8,7 @@ mod duration;
 mod interrupt;
 mod progress;
 mod push;
+mod rate;
 mod report;
 
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Options of TCP sockets that carry pages.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -50,6 +50,27 @@ pub fn set_congestion_control(socket: &impl AsFd, name: &str) -> io::Result<bool
     }
 }
 
+/// Bytes a second that a connection has lately carried from here (`tcpi_delivery_rate` of `TCP_INFO`, include/uapi/linux/tcp.h):
+/// measured on what was under way together, so of a sender that holds itself back it tells about what the path can do. 0: not
+/// known yet.
+///
+/// # Errors
+/// Those of getsockopt(2); `Unsupported` on a kernel before Linux 4.9.
+pub fn delivery_rate(socket: &impl AsFd) -> io::Result<u64> {
+    const AT: usize = 160;
+    let mut info = [0u8; 256];
+    let mut length = info.len() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes, which `info` has, and says how many there are; any bytes are valid.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let field = info.get(AT..AT + 8).filter(|_| length as usize >= AT + 8).and_then(|bytes| bytes.try_into().ok());
+    field.map(u64::from_ne_bytes).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
 /// Sends small messages at once (`TCP_NODELAY` of tcp(7)).
 ///
 /// # Errors
@@ -73,6 +94,21 @@ mod tests {
     use super::*;
     use nix::sys::socket::getsockopt;
     use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_connection_tells_what_it_carries() {
+        use std::io::{Read, Write};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        let reader = std::thread::spawn(move || other.read_to_end(&mut Vec::new()).unwrap());
+        stream.write_all(&vec![1; 8 << 20]).unwrap();
+        let rate = delivery_rate(&stream).unwrap();
+        assert!((1 << 20..1 << 40).contains(&rate), "{rate} bytes a second");
+        drop(stream);
+        assert_eq!(reader.join().unwrap(), 8 << 20);
+        assert!(delivery_rate(&std::os::unix::net::UnixStream::pair().unwrap().0).is_err());
+    }
 
     #[test]
     fn options_are_set() {

@@ -88,3 +88,18 @@ fn compress_makes_fewer_bytes_of_the_same_memory() {
         }
     }
 }
+
+#[test]
+fn bandwidth_holds_the_copying_back() {
+    let Some(hosts) = hosts!("bandwidth_holds_the_copying_back") else { return };
+    let options = ["--bandwidth", "4M", "--compress", "off", "--streams", "3"];
+    for name in ["mem_anonymous", "mem_many_mappings"] {
+        let Some(report) = moves(&hosts, name, &options) else { continue };
+        let (last, copied) = report.rounds.split_last().expect("rounds");
+        let (bytes, us) = copied.iter().fold((0, 0), |(bytes, us), round| (bytes + round.bytes, us + round.us));
+        // A piece of each connection is under way at any time, and sleeps of less than a millisecond are left out.
+        let most = us as f64 / 1e6 * (4 << 20) as f64 + (copied.len() * 4 * (64 << 10)) as f64;
+        assert!(bytes as f64 <= most, "{name}: {bytes} bytes in {us} us, and at last {last:?}");
+        assert!(bytes > 0, "{name}");
+    }
+}

@@ -22,6 +22,8 @@ pub struct Limits {
     pub max_rounds: u32,
     /// What to do when neither is possible.
     pub otherwise: WhenNotConverging,
+    /// Bytes a second that a freeze can send when the rounds were held back, if known.
+    pub link_rate: Option<u64>,
 }
 
 /// What to do next.
@@ -54,7 +56,7 @@ pub fn decide(past: &[Past], left: u64, limits: &Limits) -> Decision {
         return Decision::Freeze;
     }
     let (bytes, took) = past.iter().fold((0, Duration::ZERO), |(b, t), p| (b + p.bytes, t + p.took));
-    let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
+    let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)).max(limits.link_rate.unwrap_or(0) as f64);
     let expected = BASE + Duration::from_secs_f64((left as f64 / rate.max(1.0)).min(1e6));
     let helps = (left as f64) < last.bytes as f64 * PROGRESS;
     match (helps, (past.len() as u32) < limits.max_rounds) {
@@ -82,7 +84,8 @@ mod tests {
 
     #[test]
     fn decides() {
-        let limits = |otherwise| Limits { max_downtime: Duration::from_millis(50), max_rounds: 8, otherwise };
+        let limits =
+            |otherwise| Limits { max_downtime: Duration::from_millis(50), max_rounds: 8, otherwise, link_rate: None };
         let stop = limits(WhenNotConverging::Stop);
         let table: &[(&str, &[u64], u64, Decision)] = &[
             ("nothing sent yet", &[], 1024 * MIB, Decision::Again),
@@ -116,6 +119,11 @@ mod tests {
         }
         let hot = past(&[1024, 600, 600]);
         assert!(matches!(decide(&hot, 600 * MIB, &limits(WhenNotConverging::Fail)), Decision::GiveUp(_)));
+        // Rounds that were held back say nothing of a freeze, which is not.
+        let link = Limits { link_rate: Some(100 << 30), ..limits(WhenNotConverging::Fail) };
+        assert_eq!(decide(&hot, 600 * MIB, &link), Decision::Freeze);
+        let slower = Limits { link_rate: Some(1), ..limits(WhenNotConverging::Fail) };
+        assert_eq!(decide(&hot, 10 * MIB, &slower), decide(&hot, 10 * MIB, &stop));
         let none = Limits { max_rounds: 0, ..stop };
         assert_eq!(decide(&[], 1024 * MIB, &none), Decision::Freeze);
     }

@@ -3,6 +3,7 @@
 pub mod compress;
 pub mod decide;
 pub mod layout;
+pub mod pace;
 pub mod page_set;
 pub mod receive;
 pub mod select;

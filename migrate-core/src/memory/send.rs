@@ -13,12 +13,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use migrate_linux::process_memory::ProcessMemory;
+use migrate_linux::sockets;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::compress::Compressor;
+use super::pace::{PIECE, Pace};
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::PAGE;
-use crate::plan::Compression;
+use crate::plan::Options;
 use crate::protocol::pages::{
     Answer, BATCH_BYTES, BATCH_RUNS, Header, KIND_BARRIER, KIND_PAGES, MAGIC, REASON_LIMIT, Run,
 };
@@ -143,24 +145,27 @@ pub struct PageStreams {
     finished: Receiver<Result<()>>,
     /// How many of them are in a round.
     busy: Cell<usize>,
+    /// Copies of the connections, to ask them how fast they are. Empty unless they are held back.
+    held_back: Vec<TcpStream>,
     /// What they have done.
     pub counters: Arc<Counters>,
 }
 
 impl PageStreams {
     /// Starts a thread for each connection.
-    pub fn start(
-        connections: Vec<TcpStream>,
-        source: Arc<PageSource>,
-        compression: Compression,
-    ) -> Result<PageStreams> {
+    pub fn start(connections: Vec<TcpStream>, source: Arc<PageSource>, options: &Options) -> Result<PageStreams> {
         let counters = Arc::new(Counters::default());
         let (done, finished) = channel();
-        let mut workers = Vec::new();
+        let pace = options.bandwidth.map(|rate| Arc::new(Pace::new(rate)));
+        let (mut workers, mut held_back) = (Vec::new(), Vec::new());
         for stream in connections {
+            if pace.is_some() {
+                held_back.push(stream.try_clone().doing(|| "duplicate a page connection".into())?);
+            }
             let (rounds, receiver) = channel();
             let done = done.clone();
-            let wire = Wire { stream, counters: counters.clone(), compressor: Compressor::new(compression) };
+            let compressor = Compressor::new(options.compress);
+            let wire = Wire { stream, counters: counters.clone(), compressor, pace: pace.clone() };
             let source = source.clone();
             let thread = std::thread::Builder::new()
                 .name("pages".into())
@@ -168,7 +173,7 @@ impl PageStreams {
                 .doing(|| "start a page stream".into())?;
             workers.push(Worker { rounds, thread });
         }
-        Ok(PageStreams { workers, finished, busy: Cell::new(0), counters })
+        Ok(PageStreams { workers, finished, busy: Cell::new(0), held_back, counters })
     }
 
     /// Begins a round. Its pages may be placed once the destination's layout is at `layout`. `running`: what the process has
@@ -201,6 +206,13 @@ impl PageStreams {
         Ok(())
     }
 
+    /// Bytes a second that the link carries, as TCP sees it, when `--bandwidth` does not let all of it be used: what a freeze can
+    /// count on. None without that limit, or without knowing.
+    pub fn link_rate(&self) -> Option<u64> {
+        // They share the link, and each has had it for itself now and then.
+        self.held_back.iter().filter_map(|stream| sockets::delivery_rate(stream).ok()).max().filter(|rate| *rate > 0)
+    }
+
     /// Closes the connections and waits for the threads.
     pub fn close(self) {
         drop(self.finished);
@@ -217,6 +229,8 @@ struct Wire {
     stream: TcpStream,
     counters: Arc<Counters>,
     compressor: Compressor,
+    /// Holds it back while the process runs.
+    pace: Option<Arc<Pace>>,
 }
 
 fn work(mut wire: Wire, source: &PageSource, rounds: &Receiver<Round>, done: &Sender<Result<()>>) {
@@ -278,7 +292,11 @@ impl Wire {
         let mut parts = [IoSlice::new(header.as_bytes()), IoSlice::new(runs.as_bytes()), IoSlice::new(sent)];
         let total = size_of::<Header>() + size_of_val(runs) + sent.len();
         let began = Instant::now();
-        write_all_vectored(&mut self.stream, &mut parts).doing(|| "send pages".into())?;
+        match &self.pace {
+            Some(pace) if round.running => write_paced(&mut self.stream, &parts, pace),
+            _ => write_all_vectored(&mut self.stream, &mut parts),
+        }
+        .doing(|| "send pages".into())?;
         if sent.len() < bytes.len() {
             self.counters.compressed_from.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             self.counters.compressed_to.fetch_add(sent.len() as u64, Ordering::Relaxed);
@@ -368,6 +386,13 @@ pub(super) fn is_zero(page: &[u8]) -> bool {
     // Most pages that are not zero show it in their first words.
     page.chunks_exact(128)
         .all(|chunk| chunk.chunks_exact(8).fold(0, |all, w| all | w.try_into().map_or(1, u64::from_ne_bytes)) == 0)
+}
+
+fn write_paced(stream: &mut TcpStream, parts: &[IoSlice<'_>], pace: &Pace) -> io::Result<()> {
+    parts.iter().flat_map(|part| part.chunks(PIECE)).try_for_each(|piece| {
+        pace.wait(piece.len());
+        stream.write_all(piece)
+    })
 }
 
 fn write_all_vectored(stream: &mut TcpStream, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {

@@ -92,7 +92,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             other => return Err(peer.unexpected(&other)),
         }
         let connections = (0..streams).map(|_| peer.open_page_stream()).collect::<Result<Vec<_>>>()?;
-        undo.held.streams = Some(PageStreams::start(connections, source, plan.options.compress)?);
+        undo.held.streams = Some(PageStreams::start(connections, source, &plan.options)?);
         pages.open_objects(&subject)?;
         undo.held.fault(3)?;
         let mut rounds = Rounds { record, undo: &mut undo, subject: &mut subject, pages: &mut pages };
@@ -113,10 +113,11 @@ struct Rounds<'a, 'o> {
 impl Rounds<'_, '_> {
     fn run(&mut self, plan: &Plan) -> Result<()> {
         let options = &plan.options;
-        let limits = Limits {
+        let mut limits = Limits {
             max_downtime: options.max_downtime,
             max_rounds: options.max_rounds,
             otherwise: options.when_not_converging,
+            link_rate: None,
         };
         if limits.max_rounds > 0 {
             self.pages.tracker = tracker(options.tracker, self.subject, &self.pages.source)?;
@@ -128,6 +129,9 @@ impl Rounds<'_, '_> {
         let mut past = Vec::new();
         let mut look = self.look()?;
         loop {
+            if let Some(streams) = &self.undo.held.streams {
+                limits.link_rate = streams.link_rate();
+            }
             match decide(&past, look.changed.bytes(), &limits) {
                 Decision::Again => {}
                 Decision::Freeze => break,
