@@ -184,6 +184,7 @@ fn log(pid: i32, event: &Event, ticket: Option<&Ticket>) {
         }
         Event::Progress { sent, expected } => tracing::debug!("moving {pid}: {sent} of {expected} bytes"),
         Event::Warning(warning) => tracing::warn!("moving {pid}: {warning}"),
+        Event::Throttle(percent) => tracing::info!("moving {pid}: slowing it down by {percent} %"),
     }
 }
 

@@ -177,6 +177,8 @@ pub enum Tracker {
 pub enum NotConverging {
     /// Stop it anyway, for longer than --max-downtime
     Stop,
+    /// Slow it down, step by step, until it does not; stop it anyway if not even that is enough
+    Throttle,
     /// Leave it here
     Fail,
 }
@@ -200,6 +202,7 @@ impl Push {
             },
             when_not_converging: match self.when_not_converging {
                 NotConverging::Stop => WhenNotConverging::Stop,
+                NotConverging::Throttle => WhenNotConverging::Throttle,
                 NotConverging::Fail => WhenNotConverging::Fail,
             },
             bandwidth: self.bandwidth,
@@ -288,7 +291,7 @@ mod tests {
             "push 1 h --compress gzip",
             "push 1 h --bandwidth 100",
             "push 1 h --quiet --verbose",
-            "push 1 h --when-not-converging throttle",
+            "push 1 h --when-not-converging brake",
             "resolve 00112233445566778899aabbccddeeff",
             "resolve 00112233445566778899aabbccddeeff --here --there",
             "resolve 1234 --here",
@@ -313,7 +316,6 @@ mod tests {
         ] {
             assert!(help.contains(shown), "{shown} is not in\n{help}");
         }
-        assert!(!help.contains("throttle"), "{help}");
         assert!(Arguments::command().render_long_help().to_string().contains("sudo migrate-cli push 4242 hostb"));
     }
 }

@@ -75,6 +75,7 @@ fn draw_bar(events: &Receiver<Event>) {
                 bar.set_position(sent);
             }
             Event::Warning(warning) => bar.suspend(|| eprintln!("warning: {warning}")),
+            Event::Throttle(percent) => bar.suspend(|| eprintln!("{}", slowed_down(percent))),
         }
     }
     bar.finish_and_clear();
@@ -87,8 +88,13 @@ fn write_lines(events: &Receiver<Event>, to: &mut impl Write) {
             Event::Phase(Phase::Done(_)) | Event::Progress { .. } => Ok(()),
             Event::Phase(phase) => writeln!(to, "{phase}"),
             Event::Warning(warning) => writeln!(to, "warning: {warning}"),
+            Event::Throttle(percent) => writeln!(to, "{}", slowed_down(percent)),
         };
     }
+}
+
+fn slowed_down(percent: u8) -> String {
+    format!("it changes its memory faster than it can be sent: slowing it down by {percent} %")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use indicatif::{HumanBytes, HumanCount};
-use migrate_core::phase::{Outcome, PageCounts, Report, display_duration};
+use migrate_core::phase::{Outcome, PageCounts, Report, Throttled, display_duration};
 use migrate_core::plan::Plan;
 use serde_json::{Map, Value, json};
 
@@ -24,6 +24,7 @@ pub fn bare_report(plan: &Plan, outcome: Outcome) -> Report {
         rounds: Vec::new(),
         phases: Vec::new(),
         tracker: "none".into(),
+        throttled: None,
         verified: false,
         warnings: Vec::new(),
     }
@@ -65,6 +66,7 @@ pub fn json(report: &Report) -> Value {
         "rounds": report.rounds,
         "phases": phases,
         "tracker": report.tracker,
+        "throttle": report.throttled,
         "verified": report.verified,
         "warnings": report.warnings,
     })
@@ -97,6 +99,10 @@ pub fn details(report: &Report) -> String {
         line(format_args!("  round {number}: {pages} pages, {bytes} in {}", display_duration(round.us)));
     }
     line(format_args!("  changed pages were found by: {}", report.tracker));
+    if let Some(Throttled { percent, us, stood_us }) = report.throttled {
+        let (us, stood) = (display_duration(us), display_duration(stood_us));
+        line(format_args!("  slowed down by up to {percent} % for {us}, of which it stood {stood}"));
+    }
     if report.verified {
         line(format_args!("  its memory was compared before it ran there, and was the same"));
     }
@@ -126,6 +132,7 @@ mod tests {
             rounds: vec![Round { pages: 2900, bytes: 11_000_000, us: 90_000 }, Round { pages: 100, bytes: 400, us: 5 }],
             phases: vec![timing("pre-copy", 90_000, false), timing("pre-copy", 5, false), timing("freeze", 300, true)],
             tracker: "pagemap-scan".into(),
+            throttled: Some(Throttled { percent: 60, us: 1_300_000, stood_us: 700_000 }),
             verified: false,
             warnings: vec!["careful".into()],
         }
@@ -147,6 +154,7 @@ mod tests {
             "rounds": [{"pages": 2900, "bytes": 11000000, "us": 90000}, {"pages": 100, "bytes": 400, "us": 5}],
             "phases": {"pre-copy": 90005, "freeze": 300},
             "tracker": "pagemap-scan",
+            "throttle": {"percent": 60, "us": 1300000, "stood_us": 700000},
             "verified": false,
             "warnings": ["careful"],
         });
@@ -177,6 +185,7 @@ mod tests {
   round 1: 2,900 pages, 10.49 MiB in 90 ms
   round 2: 100 pages, 400 B in 0.0 ms
   changed pages were found by: pagemap-scan
+  slowed down by up to 60 % for 1.30 s, of which it stood 700 ms
 ";
         assert_eq!(details(&report(Outcome::Moved)), expected);
         let compressed = Report { compressed_from: 3 << 20, compressed_to: 1 << 20, ..report(Outcome::Moved) };

@@ -84,6 +84,8 @@ pub enum Event {
     },
     /// Something that the operator should know, and that does not stop the move.
     Warning(String),
+    /// It changes its memory faster than it can be sent, and from now on is made to stand for this part of the time, percent.
+    Throttle(u8),
 }
 
 /// Takes the events of one migration. Called between the steps, also during the freeze: it must not block.
@@ -118,6 +120,17 @@ pub struct PageCounts {
     pub zero: u64,
     /// Never written pages of files that the destination has too.
     pub not_needed: u64,
+}
+
+/// How a process was slowed down so that its memory could be copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Encode, Decode)]
+pub struct Throttled {
+    /// The greatest part of the time that it was made to stand, percent.
+    pub percent: u8,
+    /// For how long it was slowed down, microseconds.
+    pub us: u64,
+    /// For how long it stood of that, microseconds.
+    pub stood_us: u64,
 }
 
 /// One line of "where the time went".
@@ -164,6 +177,8 @@ pub struct Report {
     pub phases: Vec<Timing>,
     /// How changed pages were found: `pagemap-scan`, `soft-dirty` or `none`.
     pub tracker: String,
+    /// How it was slowed down; None: it was not.
+    pub throttled: Option<Throttled>,
     /// Its memory was compared, and was the same there, before it ran there.
     pub verified: bool,
     /// What the operator should know.

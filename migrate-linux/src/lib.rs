@@ -19,6 +19,7 @@ pub mod sched;
 mod single;
 pub mod sockets;
 pub mod spawn;
+pub mod throttle;
 pub mod tracee;
 pub mod userfaultfd;
 

@@ -78,7 +78,7 @@ fn signal_number(info: &RawSiginfo) -> i32 {
     i32::from_ne_bytes([info[0], info[1], info[2], info[3]])
 }
 
-fn request(what: &'static str, op: libc::c_uint, tid: i32, addr: usize, data: *mut c_void) -> Result<i64> {
+pub(crate) fn request(what: &'static str, op: libc::c_uint, tid: i32, addr: usize, data: *mut c_void) -> Result<i64> {
     Errno::clear();
     // SAFETY: each caller passes addr and data as the request `op` wants them, valid for the call.
     let result = unsafe { libc::ptrace(op, tid, addr as *mut c_void, data) };
@@ -116,16 +116,88 @@ fn wait(tid: i32) -> Result<Stop> {
     })
 }
 
+/// Waits for the next stop of one thread like [`wait`], but a signal that is about to be delivered stays so until it is
+/// delivered: the kernel forgets the signal of a stop that has been waited for (`wait_task_stopped`, kernel/exit.c), and should
+/// this tracer then be killed, the program would never get it.
+fn wait_leaving_signals(tid: i32) -> Result<Stop> {
+    match peek(libc::P_PID, tid, 0) {
+        Ok(Some((_, Peeked::Stop(stop @ Stop::Signal(signal))))) if signal != SYSCALL_STOP => Ok(stop),
+        _ => wait(tid),
+    }
+}
+
+/// What [`peek`] found.
+pub(crate) enum Peeked {
+    /// It stands.
+    Stop(Stop),
+    /// It stands at a PTRACE_EVENT of another kind.
+    Event,
+    /// It has ended.
+    End,
+}
+
+/// What has happened to one thread (P_PID), or to any that this OS thread traces (P_ALL), and stays to be waited for.
+/// None: nothing, or nobody is left.
+pub(crate) fn peek(which: libc::idtype_t, tid: i32, options: libc::c_int) -> Result<Option<(i32, Peeked)>> {
+    // SAFETY: all zeros are a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // Nothing of another thread of this process is looked at.
+    let options = options | libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD;
+    // SAFETY: info is a valid place for one siginfo_t.
+    if unsafe { libc::waitid(which, tid as libc::id_t, &mut info, options) } != 0 {
+        return match Errno::last() {
+            Errno::ECHILD | Errno::EINTR => Ok(None),
+            source => Err(Error::Tracee { what: "look for a stop", tid, source }),
+        };
+    }
+    // SAFETY: waitid has filled in these two, or left them zero.
+    let (tid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok(match info.si_code {
+        _ if tid == 0 => None,
+        libc::CLD_TRAPPED | libc::CLD_STOPPED => Some((tid, peeked(status & 0xff, status >> 8))),
+        _ => Some((tid, Peeked::End)),
+    })
+}
+
+fn peeked(signal: i32, event: i32) -> Peeked {
+    match event {
+        0 => Peeked::Stop(Stop::Signal(signal)),
+        libc::PTRACE_EVENT_STOP => Peeked::Stop(Stop::Event { signal }),
+        _ => Peeked::Event,
+    }
+}
+
+/// Takes note of a stop, or an end, that [`peek`] has shown.
+pub(crate) fn reap(tid: i32) {
+    let mut status = 0;
+    // SAFETY: status is a valid place for one int. It fails only when there is nothing to take note of.
+    unsafe { libc::waitpid(tid, &mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) };
+}
+
 impl Seized {
     /// Attaches without stopping (PTRACE_SEIZE). `kill_on_exit`: the thread dies with its tracer.
     ///
     /// Errors: EPERM when not permitted or traced by another, ESRCH when there is no such thread.
     pub fn seize(tid: i32, kill_on_exit: bool) -> Result<Seized> {
+        Seized::seize_with(tid, if kill_on_exit { libc::PTRACE_O_EXITKILL } else { 0 })
+    }
+
+    /// Attaches without stopping, also to the threads that it makes from now on: these stop at their birth.
+    pub(crate) fn seize_with_clones(tid: i32) -> Result<Seized> {
+        Seized::seize_with(tid, libc::PTRACE_O_TRACECLONE)
+    }
+
+    fn seize_with(tid: i32, options: libc::c_int) -> Result<Seized> {
         // Without TRACESYSGOOD a thread whose tracer dies while it stands at a system call would get SIGTRAP, and die too
         // (`ptrace_report_syscall`, linux/ptrace.h: the stop's number is sent as a signal, and this one is none).
-        let options = libc::PTRACE_O_TRACESYSGOOD | if kill_on_exit { libc::PTRACE_O_EXITKILL } else { 0 };
+        let options = options | libc::PTRACE_O_TRACESYSGOOD;
         request("seize", libc::PTRACE_SEIZE, tid, 0, options as usize as *mut c_void)?;
         Ok(Seized::adopt(tid))
+    }
+
+    /// Takes a thread for what it is, standing: its stop has been seen elsewhere.
+    pub(crate) fn stands(self) -> Stopped {
+        Stopped { thread: self, owed: None, in_signal_stop: false }
     }
 
     /// A thread that is attached already, because a tracee made it with CLONE_PTRACE.
@@ -148,11 +220,11 @@ impl Seized {
     /// After Err the thread is gone, or detached.
     pub fn wait_stopped(mut self) -> Result<(Stopped, Stop)> {
         loop {
-            match wait(self.tid) {
+            match wait_leaving_signals(self.tid) {
                 Ok(Stop::Signal(signal)) => {
                     request("deliver a signal", libc::PTRACE_CONT, self.tid, 0, signal as usize as *mut c_void)?;
                 }
-                Ok(stop) => return Ok((Stopped { thread: self, owed: None, in_signal_stop: false }, stop)),
+                Ok(stop) => return Ok((self.stands(), stop)),
                 Err(gone) => {
                     self.attached = !matches!(gone, Error::Gone { .. });
                     return Err(gone);
@@ -174,7 +246,7 @@ impl Drop for Seized {
         if self.interrupt().is_err() {
             return;
         }
-        let signal = match wait(self.tid) {
+        let signal = match wait_leaving_signals(self.tid) {
             Ok(Stop::Signal(signal)) => signal,
             Ok(_) => 0,
             Err(_) => return,
@@ -280,6 +352,26 @@ impl Stopped {
                 return Ok(all);
             }
         }
+    }
+
+    /// Whether a signal waits that it does not block: then an interrupted call is that signal's doing.
+    pub fn signal_due(&self) -> Result<bool> {
+        let mask = self.signal_mask()?;
+        let waiting = self.pending_signals(false)?.into_iter().chain(self.pending_signals(true)?);
+        Ok(waiting.into_iter().any(|info| {
+            let signal = signal_number(&info);
+            (1..=64).contains(&signal) && mask & (1 << (signal - 1)) == 0
+        }))
+    }
+
+    /// Sees to it that a call that the stop has interrupted goes on when the thread does.
+    pub fn hide_interruption(&mut self) -> Result<()> {
+        let regs = self.registers()?;
+        let resumed = regs.resumable(false, self.signal_due()?);
+        if resumed != regs {
+            self.set_registers(&resumed)?;
+        }
+        Ok(())
     }
 
     /// The signal that arrived for the program during a batch and waits to be delivered with the thread's resumption.

@@ -33,10 +33,23 @@ pub struct Report {
     pub phases: BTreeMap<String, u64>,
     /// How changed pages were found.
     pub tracker: String,
+    /// How it was slowed down.
+    pub throttle: Option<Throttle>,
     /// Its memory was compared before it ran there.
     pub verified: bool,
     /// What the operator should know.
     pub warnings: Vec<String>,
+}
+
+/// How a process was slowed down.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Throttle {
+    /// At most.
+    pub percent: u8,
+    /// Microseconds.
+    pub us: u64,
+    /// Microseconds of standing.
+    pub stood_us: u64,
 }
 
 /// One round of copying.

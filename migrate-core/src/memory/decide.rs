@@ -11,6 +11,8 @@ pub struct Past {
     pub bytes: u64,
     /// How long it took.
     pub took: Duration,
+    /// The part of the time that the process was made to stand during it, percent.
+    pub throttle: u8,
 }
 
 /// What the operator allows.
@@ -37,6 +39,8 @@ pub enum Decision {
     FreezeAnyway(Duration),
     /// It does not get less, and the operator wants it to stay.
     GiveUp(Duration),
+    /// Copy another round, and have the process stand for this part of the time, percent.
+    Throttle(u8),
 }
 
 /// Less than this is not worth a round of its own.
@@ -45,6 +49,10 @@ const ENOUGH: u64 = 256 << 10;
 const PROGRESS: f64 = 0.8;
 /// What a freeze takes without any page.
 const BASE: Duration = Duration::from_millis(2);
+/// How much a process is slowed down at first, and how much more each time that it is not enough, percent.
+const THROTTLE: (u8, u8) = (20, 10);
+/// More is not slowing down any more, but stopping.
+const THROTTLE_MOST: u8 = 99;
 
 /// Decides, with `left` bytes known to have changed.
 pub fn decide(past: &[Past], left: u64, limits: &Limits) -> Decision {
@@ -59,16 +67,25 @@ pub fn decide(past: &[Past], left: u64, limits: &Limits) -> Decision {
     let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)).max(limits.link_rate.unwrap_or(0) as f64);
     let expected = BASE + Duration::from_secs_f64((left as f64 / rate.max(1.0)).min(1e6));
     let helps = (left as f64) < last.bytes as f64 * PROGRESS;
-    match (helps, (past.len() as u32) < limits.max_rounds) {
+    // A process that is slowed down gets rounds of its own: each step is given one, and more while they help.
+    let unslowed = past.iter().filter(|p| p.throttle == 0).count();
+    match (helps, last.throttle > 0 || (unslowed as u32) < limits.max_rounds) {
         (true, true) => Decision::Again,
         _ if expected <= limits.max_downtime => Decision::Freeze,
         // One bad round may be chance; two in a row are not.
         (false, true) if past.len() < 3 => Decision::Again,
         _ => match limits.otherwise {
             WhenNotConverging::Fail => Decision::GiveUp(expected),
+            WhenNotConverging::Throttle if last.throttle < THROTTLE_MOST => Decision::Throttle(slower(last.throttle)),
             WhenNotConverging::Stop | WhenNotConverging::Throttle => Decision::FreezeAnyway(expected),
         },
     }
+}
+
+/// The step after this one.
+fn slower(throttle: u8) -> u8 {
+    let (first, step) = THROTTLE;
+    if throttle == 0 { first } else { (throttle + step).min(THROTTLE_MOST) }
 }
 
 #[cfg(test)]
@@ -79,7 +96,10 @@ mod tests {
 
     /// 1 GiB/s.
     fn past(sizes: &[u64]) -> Vec<Past> {
-        sizes.iter().map(|mib| Past { bytes: mib * MIB, took: Duration::from_micros(mib * 1_000_000 / 1024) }).collect()
+        sizes
+            .iter()
+            .map(|mib| Past { bytes: mib * MIB, took: Duration::from_micros(mib * 1_000_000 / 1024), throttle: 0 })
+            .collect()
     }
 
     #[test]
@@ -126,5 +146,36 @@ mod tests {
         assert_eq!(decide(&hot, 10 * MIB, &slower), decide(&hot, 10 * MIB, &stop));
         let none = Limits { max_rounds: 0, ..stop };
         assert_eq!(decide(&[], 1024 * MIB, &none), Decision::Freeze);
+    }
+    #[test]
+    fn slows_down_step_by_step() {
+        let limits = Limits {
+            max_downtime: Duration::from_millis(50),
+            max_rounds: 3,
+            otherwise: WhenNotConverging::Throttle,
+            link_rate: None,
+        };
+        let mut rounds = past(&[1024, 600]);
+        assert_eq!(decide(&rounds, 600 * MIB, &limits), Decision::Again, "one bad round is not yet a reason");
+        rounds.extend(past(&[600]));
+        let mut steps = Vec::new();
+        let mut round = |throttle| {
+            rounds.push(Past { throttle, ..past(&[600])[0] });
+            rounds.clone()
+        };
+        let mut decision = Decision::Throttle(20);
+        while let Decision::Throttle(percent) = decision {
+            steps.push(percent);
+            decision = decide(&round(percent), 600 * MIB, &limits);
+        }
+        assert_eq!(steps, [20, 30, 40, 50, 60, 70, 80, 90, 99]);
+        assert!(matches!(decision, Decision::FreezeAnyway(_)), "even that was not enough");
+        let at_50 = round(50);
+        assert_eq!(decide(&at_50, 300 * MIB, &limits), Decision::Again, "it gets less: no need to be slower");
+        assert_eq!(decide(&at_50, 40 * MIB, &limits), Decision::Again);
+        let less = [at_50, vec![Past { throttle: 50, ..past(&[40])[0] }]].concat();
+        assert_eq!(decide(&less, 40 * MIB, &limits), Decision::Freeze, "it does not get less, and fits");
+        assert_eq!(decide(&past(&[1024, 600, 600]), 600 * MIB, &limits), Decision::Throttle(20));
+        assert_eq!(decide(&past(&[1024, 100, 10]), 10 * MIB, &limits), Decision::Freeze, "no need");
     }
 }

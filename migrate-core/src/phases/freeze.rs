@@ -53,6 +53,10 @@ impl<'r, 'o> Frozen<'r, 'o> {
 pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let Precopied { record, mut undo, mut subject, pages } = precopied;
     let pid = subject.pid;
+    if let Some(throttle) = undo.held.throttle.take() {
+        // Traced by one OS thread, it cannot be by another.
+        record.full_speed(throttle.end());
+    }
     record.enter(Phase::Freeze);
     record.stands_still();
     undo.push("thaw", |held| match held.frozen.take() {
@@ -176,11 +180,7 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
 
 /// Lets a thread run on; a call of it that the stop interrupted goes on too.
 fn resume_unnoticed(mut stopped: Stopped) -> migrate_linux::error::Result<()> {
-    let regs = stopped.registers()?;
-    let resumed = regs.resumable(false, signal_due(&stopped)?);
-    if resumed != regs {
-        stopped.set_registers(&resumed)?;
-    }
+    stopped.hide_interruption()?;
     stopped.detach()
 }
 
@@ -278,16 +278,6 @@ impl FrozenProcess {
         }
         failure
     }
-}
-
-/// Whether a signal waits that the thread does not block: then an interrupted call is that signal's doing.
-pub fn signal_due(thread: &Stopped) -> migrate_linux::error::Result<bool> {
-    let mask = thread.signal_mask()?;
-    let waiting = thread.pending_signals(false)?.into_iter().chain(thread.pending_signals(true)?);
-    Ok(waiting.into_iter().any(|info| {
-        let signal = u32::from_le_bytes([info[0], info[1], info[2], info[3]]);
-        (1..=64).contains(&signal) && mask & (1 << (signal - 1)) == 0
-    }))
 }
 
 /// Below it nothing may be mapped (vm.mmap_min_addr is at most this).

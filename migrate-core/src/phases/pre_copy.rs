@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use migrate_linux::pagemap::PageMap;
 use migrate_linux::process_memory::ProcessMemory;
+use migrate_linux::throttle::Throttle;
 
 use super::freeze::{Frozen, freeze};
 use super::pages::Pages;
@@ -19,7 +20,7 @@ use crate::memory::page_set::PageSet;
 use crate::memory::send::{PageSource, PageStreams};
 use crate::memory::tracker::{DirtyTracker, Look, PagemapScan, Untracked, unavailable};
 use crate::phase::Phase;
-use crate::plan::{Plan, TrackerChoice};
+use crate::plan::{Plan, TrackerChoice, WhenNotConverging};
 use crate::protocol::message::{ToDestination, ToSource};
 
 /// Both sides have agreed. Nothing has been changed.
@@ -127,6 +128,7 @@ impl Rounds<'_, '_> {
             return Ok(());
         }
         let mut past = Vec::new();
+        let mut throttle = 0;
         let mut look = self.look()?;
         loop {
             if let Some(streams) = &self.undo.held.streams {
@@ -135,6 +137,14 @@ impl Rounds<'_, '_> {
             match decide(&past, look.changed.bytes(), &limits) {
                 Decision::Again => {}
                 Decision::Freeze => break,
+                Decision::Throttle(percent) => match self.slow_down(percent) {
+                    Ok(()) => throttle = percent,
+                    Err(error) => {
+                        self.record.warn(format!("it cannot be slowed down: {error}"));
+                        limits.otherwise = WhenNotConverging::Stop;
+                        continue;
+                    }
+                },
                 Decision::FreezeAnyway(expected) => {
                     let ms = expected.as_millis();
                     self.record.warn(format!(
@@ -152,13 +162,28 @@ impl Rounds<'_, '_> {
             }
             let began = Instant::now();
             let bytes = self.copy(&look)?;
-            past.push(Past { bytes, took: began.elapsed() });
+            past.push(Past { bytes, took: began.elapsed(), throttle });
             self.subject.refresh_space()?;
             look = self.look()?;
         }
         // What this last look found was armed with it, and is sent in the freeze.
         self.pages.pending = look.changed;
         self.pages.empty = look.empty;
+        Ok(())
+    }
+
+    fn slow_down(&mut self, percent: u8) -> Result<()> {
+        match &self.undo.held.throttle {
+            Some(throttle) => throttle.set(percent),
+            None => {
+                self.undo.push("let it run at full speed", |held| {
+                    held.throttle.take();
+                    Ok(())
+                });
+                self.undo.held.throttle = Some(Throttle::start(self.subject.pid, percent)?);
+            }
+        }
+        self.record.slows_down(percent);
         Ok(())
     }
 

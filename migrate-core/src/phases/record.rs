@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::memory::send::Counted;
-use crate::phase::{Event, Observer, Outcome, PageCounts, Phase, Report, Round, Timing};
+use crate::phase::{Event, Observer, Outcome, PageCounts, Phase, Report, Round, Throttled, Timing, display_duration};
 use crate::plan::Plan;
 
 /// A report in the making.
@@ -31,6 +31,9 @@ pub struct Record<'o> {
     pub rounds: Vec<Round>,
     /// How changed pages were found.
     pub tracker: &'static str,
+    /// Since when it is slowed down, and by how much.
+    slow_since: Option<Instant>,
+    throttled: Option<Throttled>,
     /// Its memory is compared before it may run there.
     pub verified: bool,
     warnings: Vec<String>,
@@ -55,6 +58,8 @@ impl<'o> Record<'o> {
             pages: PageCounts::default(),
             rounds: Vec::new(),
             tracker: "none",
+            slow_since: None,
+            throttled: None,
             verified: false,
             warnings: Vec::new(),
         }
@@ -117,10 +122,33 @@ impl<'o> Record<'o> {
         self.warnings.push(warning);
     }
 
+    /// From now on it stands for this part of the time.
+    pub fn slows_down(&mut self, percent: u8) {
+        self.slow_since.get_or_insert_with(Instant::now);
+        self.throttled.get_or_insert_default().percent = percent;
+        self.observer.event(Event::Throttle(percent));
+    }
+
+    /// It is not slowed down any more, having stood for so long.
+    pub fn full_speed(&mut self, stood: Duration) {
+        if let (Some(since), Some(throttled)) = (self.slow_since.take(), &mut self.throttled) {
+            throttled.us = since.elapsed().as_micros() as u64;
+            throttled.stood_us = stood.as_micros() as u64;
+            let Throttled { percent, us, stood_us } = *throttled;
+            let (us, stood) = (display_duration(us), display_duration(stood_us));
+            self.warn(format!(
+                "it changed its memory faster than it could be sent and was slowed down, at last by {percent} %, for {us} ({stood} of standing)"
+            ));
+        }
+    }
+
     /// It is over.
     pub fn finish(mut self, result: Result<Outcome>) -> Report {
         self.close_phase();
         self.runs_again();
+        if let (Some(since), Some(throttled)) = (self.slow_since, &mut self.throttled) {
+            throttled.us = since.elapsed().as_micros() as u64;
+        }
         let moved = matches!(result, Ok(Outcome::Moved));
         let outcome = result.unwrap_or_else(|error| Outcome::StayedHere { why: error.to_string() });
         self.observer.event(Event::Phase(Phase::Done(outcome.clone())));
@@ -139,6 +167,7 @@ impl<'o> Record<'o> {
             rounds: self.rounds,
             phases: self.timings,
             tracker: self.tracker.into(),
+            throttled: self.throttled,
             verified: self.verified && moved,
             warnings: self.warnings,
         }

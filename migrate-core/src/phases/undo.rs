@@ -3,6 +3,8 @@
 //! Not guards in fields: these drop in the order of their declaration, and would thaw the process before what was changed in it
 //! is put back.
 
+use migrate_linux::throttle::Throttle;
+
 use super::freeze::FrozenProcess;
 use super::pages::Pages;
 use super::peer::Peer;
@@ -20,6 +22,8 @@ pub struct Held {
     pub streams: Option<PageStreams>,
     /// The memory copy, with its dirty tracking.
     pub pages: Option<Pages>,
+    /// The process, slowed down.
+    pub throttle: Option<Throttle>,
     /// The process, stopped.
     pub frozen: Option<FrozenProcess>,
     /// The note that it may run elsewhere.

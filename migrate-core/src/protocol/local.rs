@@ -76,7 +76,7 @@ crate::wire_messages! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::phase::{Outcome, PageCounts, Round, Timing};
+    use crate::phase::{Outcome, PageCounts, Round, Throttled, Timing};
     use crate::plan::Options;
     use crate::protocol::connection::{Connection, WireMessage};
 
@@ -110,6 +110,7 @@ mod tests {
             rounds: vec![Round { pages: 4, bytes: 5, us: 6 }],
             phases: vec![Timing { name: "freeze".into(), us: 7, frozen: true }],
             tracker: "pagemap-scan".into(),
+            throttled: Some(Throttled { percent: 8, us: 9, stood_us: 10 }),
             verified: true,
             warnings: vec!["something".into()],
         }
@@ -122,6 +123,7 @@ mod tests {
         survives(LocalRequest::Check(plan()));
         survives(LocalReply::Event(Event::Phase(Phase::PreCopy { round: 2 })));
         survives(LocalReply::Event(Event::Progress { sent: 1, expected: 2 }));
+        survives(LocalReply::Event(Event::Throttle(20)));
         survives(LocalReply::Report(report()));
         survives(LocalReply::Refused("no".into()));
         survives(LocalReply::Status(AgentStatus {
