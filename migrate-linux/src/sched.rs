@@ -1,6 +1,7 @@
 //! How a thread is scheduled and what a process may use, read and set from outside, by ID.
 
 use std::io;
+use std::marker::PhantomData;
 
 // include/uapi/linux/ioprio.h; not in the bindings.
 const IOPRIO_WHO_PROCESS: i32 = 1;
@@ -112,6 +113,35 @@ pub fn set_scheduling(tid: i32, scheduling: &Scheduling) -> io::Result<()> {
     // SAFETY: the kernel reads the size that the structure states, which is its own.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const raw, 0) })?;
     Ok(())
+}
+
+/// This OS thread runs before all ordinary ones until this is dropped: for moments in which another process keeps every CPU busy.
+/// Where that is not permitted (CAP_SYS_NICE) nothing changes.
+#[derive(Debug)]
+pub struct Urgent {
+    before: Option<Scheduling>,
+    _bound_to_this_thread: PhantomData<*const ()>,
+}
+
+impl Urgent {
+    /// From now on.
+    pub fn begin() -> Urgent {
+        const RESET_ON_FORK: u64 = 1;
+        let urgent =
+            Scheduling { policy: libc::SCHED_FIFO as u32, flags: RESET_ON_FORK, priority: 1, ..Default::default() };
+        let before = scheduling(0).and_then(|before| set_scheduling(0, &urgent).map(|()| before));
+        Urgent { before: before.ok(), _bound_to_this_thread: PhantomData }
+    }
+}
+
+impl Drop for Urgent {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            // The time slice of an ordinary policy that was read is the kernel's choice.
+            let runtime = if before.deadline == 0 { 0 } else { before.runtime };
+            let _ = set_scheduling(0, &Scheduling { runtime, ..before });
+        }
+    }
 }
 
 fn raw_attr(scheduling: &Scheduling) -> libc::sched_attr {
@@ -301,6 +331,20 @@ mod tests {
         }
         let wrong = Scheduling { policy: 99, ..Scheduling::default() };
         assert!(set_scheduling(pid, &wrong).is_err());
+    }
+
+    #[test]
+    fn an_urgent_thread_is_so_for_a_while() {
+        let before = scheduling(0).unwrap();
+        let fifo = Scheduling { policy: 1, flags: 1, priority: 1, ..Scheduling::default() };
+        if permitted("SCHED_FIFO", set_scheduling(Subject::new().pid(), &fifo)).is_none() {
+            return;
+        }
+        let urgent = Urgent::begin();
+        let now = scheduling(0).unwrap();
+        assert_eq!((now.policy, now.priority), (1, 1));
+        drop(urgent);
+        assert_eq!(scheduling(0).unwrap(), before);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
+use crate::sched::Urgent;
 use crate::tracee::{Peeked, SYSCALL_STOP, Seized, Stop, Stopped, peek, reap, request};
 
 /// Standing and running take turns about this often.
@@ -44,6 +45,10 @@ pub const MOST: u8 = 99;
 pub struct Throttle {
     percent: Option<Sender<u8>>,
     worker: Option<JoinHandle<Duration>>,
+    /// The worker's thread ID.
+    tid: i32,
+    /// Closed when every thread of the process stands that would run.
+    all_stand: Receiver<()>,
 }
 
 impl Throttle {
@@ -53,23 +58,25 @@ impl Throttle {
     pub fn start(pid: i32, percent: u8) -> Result<Throttle> {
         let (sender, receiver) = mpsc::channel();
         let (attached, outcome) = mpsc::channel();
+        let (still_works, all_stand) = mpsc::channel();
         let work = move || {
-            // Else a sleep of 20 µs takes 70. Fails never.
-            let _ = nix::sys::prctl::set_timerslack(1);
+            be_quick();
             let mut threads = Threads { pid, known: BTreeMap::new(), holding: false, next: 0 };
             let begun = threads.attach();
             let failed = begun.is_err();
-            let _ = attached.send(begun);
-            if failed { Duration::ZERO } else { threads.take_turns(percent, &receiver) }
+            let _ = attached.send(begun.map(|()| nix::unistd::gettid().as_raw()));
+            let stood = if failed { Duration::ZERO } else { threads.take_turns(percent, &receiver) };
+            drop::<Sender<()>>(still_works);
             // The end of this OS thread lets all of them go, without a stop.
+            stood
         };
         let worker = std::thread::Builder::new().name("throttle".into()).spawn(work);
         let worker = worker.doing(|| "start a thread".into())?;
-        match outcome.recv() {
+        let tid = match outcome.recv() {
             Ok(begun) => begun?,
             Err(_) => return Err(Error::Unsupported("the thread that slows it down has failed".into())),
-        }
-        Ok(Throttle { percent: Some(sender), worker: Some(worker) })
+        };
+        Ok(Throttle { percent: Some(sender), worker: Some(worker), tid, all_stand })
     }
 
     /// From now on `percent` of the time.
@@ -80,14 +87,23 @@ impl Throttle {
         }
     }
 
-    /// Lets it run as it did before. Returns for how long it has stood in all.
+    /// Lets it run as it did before, and returns in that instant. Whoever wants to stop it right then should be [`Urgent`].
+    /// Returns for how long it has stood in all.
     pub fn end(mut self) -> Duration {
         self.let_go()
     }
 
     fn let_go(&mut self) -> Duration {
         self.percent = None;
-        self.worker.take().and_then(|worker| worker.join().ok()).unwrap_or_default()
+        let Some(worker) = self.worker.take() else { return Duration::ZERO };
+        let _ = self.all_stand.recv();
+        // Joining returns a little before the kernel lets the tracees go; when the thread cannot be found any more, it has.
+        // SAFETY: signal 0 is none: this only asks whether the thread is there.
+        while unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), self.tid, 0) } == 0 {
+            // To that thread, should this be the only CPU: who is urgent yields to none that is not.
+            std::thread::yield_now();
+        }
+        worker.join().unwrap_or_default()
     }
 }
 
@@ -194,8 +210,9 @@ impl Threads {
                 Heard::End => break,
             }
         }
-        // Whoever has been asked stops at once; then nobody is left with an interruption that comes later.
+        // All that run stand for a moment. So nobody is left with an interruption that comes later, and this thread gets its CPU.
         self.holding = true;
+        self.stop_those_that_run();
         let patience = Instant::now() + PERIOD;
         while self.known.values().any(|t| t.asked) && Instant::now() < patience {
             if !self.look() {
@@ -314,6 +331,15 @@ impl Threads {
             }
         }
     }
+}
+
+/// This OS thread sleeps nearly always, and must be there in time: a process that keeps every CPU busy, as those do that are slowed
+/// down, would run for milliseconds more each time.
+fn be_quick() {
+    // Else a sleep of 20 µs takes 70. Fails never.
+    let _ = nix::sys::prctl::set_timerslack(1);
+    // Until it ends.
+    std::mem::forget(Urgent::begin());
 }
 
 /// What came while watching.

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 
 use migrate_linux::regs::CallState;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
+use migrate_linux::sched::Urgent;
+use migrate_linux::throttle::Throttle;
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 
 use super::capture::{Captured, capture};
@@ -53,17 +55,21 @@ impl<'r, 'o> Frozen<'r, 'o> {
 pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let Precopied { record, mut undo, mut subject, pages } = precopied;
     let pid = subject.pid;
-    if let Some(throttle) = undo.held.throttle.take() {
-        // Traced by one OS thread, it cannot be by another.
-        record.full_speed(throttle.end());
-    }
     record.enter(Phase::Freeze);
-    record.stands_still();
     undo.push("thaw", |held| match held.frozen.take() {
         Some(frozen) => frozen.thaw(),
         None => Ok(()),
     });
-    let threads = stop_all(pid)?;
+    let urgent = Urgent::begin();
+    // Traced by one OS thread, it cannot be by another; in between it should not write all of its memory once more.
+    let stood = undo.held.throttle.take().map(Throttle::end);
+    record.stands_still();
+    let threads = stop_all(pid);
+    drop(urgent);
+    if let Some(stood) = stood {
+        record.full_speed(stood);
+    }
+    let threads = threads?;
     let thread_count = threads.len();
     let confined = threads.iter().any(|t| t.status.seccomp.unwrap_or(0) != 0);
     undo.held.frozen = Some(FrozenProcess { threads, executor: None, gadget: 0, pinned: false });

@@ -134,11 +134,6 @@ impl<'o> Record<'o> {
         if let (Some(since), Some(throttled)) = (self.slow_since.take(), &mut self.throttled) {
             throttled.us = since.elapsed().as_micros() as u64;
             throttled.stood_us = stood.as_micros() as u64;
-            let Throttled { percent, us, stood_us } = *throttled;
-            let (us, stood) = (display_duration(us), display_duration(stood_us));
-            self.warn(format!(
-                "it changed its memory faster than it could be sent and was slowed down, at last by {percent} %, for {us} ({stood} of standing)"
-            ));
         }
     }
 
@@ -146,8 +141,12 @@ impl<'o> Record<'o> {
     pub fn finish(mut self, result: Result<Outcome>) -> Report {
         self.close_phase();
         self.runs_again();
-        if let (Some(since), Some(throttled)) = (self.slow_since, &mut self.throttled) {
-            throttled.us = since.elapsed().as_micros() as u64;
+        self.full_speed(Duration::ZERO);
+        if let Some(&Throttled { percent, us, stood_us }) = self.throttled.as_ref() {
+            let (us, stood) = (display_duration(us), display_duration(stood_us));
+            self.warn(format!(
+                "it changed its memory faster than it could be sent and was slowed down, at last by {percent} %, for {us} ({stood} of standing)"
+            ));
         }
         let moved = matches!(result, Ok(Outcome::Moved));
         let outcome = result.unwrap_or_else(|error| Outcome::StayedHere { why: error.to_string() });

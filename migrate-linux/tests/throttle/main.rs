@@ -9,7 +9,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use migrate_linux::libc;
+use migrate_linux::sched::Urgent;
 use migrate_linux::throttle::Throttle;
+use migrate_linux::tracee::Seized;
 
 /// Names the process that is to be slowed down.
 const VARIABLE: &str = "THROTTLE_SUBJECT";
@@ -161,6 +163,20 @@ fn it_survives_whoever_slows_it_down() {
     println!("killed {trials} times; cut short: {cut_short:?}");
     assert!(trials > 20, "only {trials} trials");
     assert!(cut_short.iter().all(|n| *n <= trials), "{cut_short:?}");
+}
+
+#[test]
+fn whoever_ends_it_can_stop_it_right_then() {
+    let Some(mut subject) = start() else { return };
+    for _ in 0..50 {
+        let throttle = Throttle::start(subject.pid(), 70).expect("slowed down");
+        let urgent = Urgent::begin();
+        throttle.end();
+        // EPERM as long as it is traced by another OS thread.
+        drop(Seized::seize(subject.pid(), false).expect("let go"));
+        drop(urgent);
+    }
+    subject.is_free();
 }
 
 #[test]
