@@ -28,8 +28,6 @@ pub const CALL_RESULT: usize = 56;
 pub const CALL_MUST_SUCCEED: u32 = 1;
 
 // Header fields, by offset.
-const FIRST: usize = 0;
-const END: usize = 8;
 const AT: usize = 16;
 const SIGNAL: usize = 24;
 const MASK: usize = 32;
@@ -40,7 +38,7 @@ global_asm!(
     ".balign 16",
     ".globl migrate_executor_start",
     "migrate_executor_start:",
-    // rbx: block; r12: next call; r13: end of the calls; r15: the stack pointer that is this thread's
+    // rbx: block; r12: next call; r13: end of the calls
     "2:",
     "cmp r12, r13",
     "jae 3f",
@@ -52,9 +50,6 @@ global_asm!(
     "mov r8, [r12 + 40]",
     "mov r9, [r12 + 48]",
     "syscall",
-    // A thread that clone3 has just made comes out here with a stack pointer of its own: its block.
-    "cmp rsp, r15",
-    "jne 5f",
     "mov [r12 + 56], rax",
     "mov ecx, [r12 + 4]",
     "add r12, 64",
@@ -105,14 +100,6 @@ global_asm!(
     "mov rsp, [rbx + 160]",
     "mov rbx, [rbx + 48]",
     "jmp qword ptr [rsp - 136]",
-    ".globl migrate_executor_back",
-    "migrate_executor_back:",
-    "5:",
-    "mov rbx, rsp",
-    "mov r15, rsp",
-    "mov r12, [rbx]",
-    "mov r13, [rbx + 8]",
-    "jmp 2b",
     ".globl migrate_executor_end",
     "migrate_executor_end:",
     ".popsection",
@@ -121,7 +108,6 @@ global_asm!(
 unsafe extern "C" {
     static migrate_executor_start: u8;
     static migrate_executor_stop: u8;
-    static migrate_executor_back: u8;
     static migrate_executor_end: u8;
 }
 
@@ -146,7 +132,7 @@ pub const STUB_SIZE: usize = 384;
 /// so the stack pointer must be [`STUB_STACK`] below the program's.
 pub fn stub(rescue: &Rescue) -> Vec<u8> {
     const LEA_RBX: [u8; 3] = [0x48, 0x8d, 0x1d]; // lea rbx, [rip + ...]
-    let way_back = code().get(stop_offset() as usize..back_offset()).unwrap_or_default();
+    let way_back = code().get(stop_offset() as usize..).unwrap_or_default();
     let code_length = 2 + LEA_RBX.len() + 4;
     let data = (code_length + way_back.len()).next_multiple_of(8);
     let header = block(0, &[], 0, rescue);
@@ -167,10 +153,6 @@ pub fn is_room_for_stub(bytes: &[u8]) -> bool {
     let stub = stub(&Rescue { registers: Registers::default(), mask: 0 });
     let code = stub.len() - (SAVED + 18 * 8 - MASK);
     bytes.len() >= STUB_SIZE && (bytes.iter().all(|b| *b == 0) || bytes.get(..code) == stub.get(..code))
-}
-
-fn back_offset() -> usize {
-    (&raw const migrate_executor_back) as usize - (&raw const migrate_executor_start) as usize
 }
 
 /// One call of a block.
@@ -196,11 +178,8 @@ pub struct Rescue {
 /// The bytes of a block that is to lie at `address`.
 pub fn block(address: u64, calls: &[Call], signal: i32, rescue: &Rescue) -> Vec<u8> {
     let first = address + BLOCK_HEADER as u64;
-    let end = first + (calls.len() * CALL_SIZE) as u64;
     let mut bytes = vec![0u8; BLOCK_HEADER + calls.len() * CALL_SIZE];
     let mut put = |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-    put(FIRST, first);
-    put(END, end);
     put(AT, first);
     put(SIGNAL, signal as u64);
     put(MASK, rescue.mask);
@@ -231,7 +210,6 @@ pub fn entry(code: u64, address: u64, calls: usize, template: &Registers) -> Reg
         rsp: address,
         r12: first,
         r13: first + (calls * CALL_SIZE) as u64,
-        r15: address,
         orig_rax: crate::regs::NOT_IN_A_CALL,
         rax: 0,
         // No trap, no direction, no alignment check left over from the program.
@@ -254,7 +232,7 @@ mod tests {
         let left_behind = [stub, vec![0; STUB_SIZE]].concat();
         assert!(is_room_for_stub(&left_behind) && !is_room_for_stub(&[1; STUB_SIZE]));
         // The saved registers' places are spelled as numbers in the assembly.
-        assert_eq!((FIRST, END, AT, SIGNAL, MASK, SAVED), (0, 8, 16, 24, 32, 40));
+        assert_eq!((AT, SIGNAL, MASK, SAVED), (16, 24, 32, 40));
         assert_eq!(SAVED + 15 * 8, 160, "rsp");
         assert_eq!(SAVED + 16 * 8, 168, "rip");
         assert_eq!(SAVED + 17 * 8, 176, "eflags");

@@ -1,88 +1,157 @@
 //! Batches in many threads of one process at once: what costs is the way from one CPU to another and back, and so it is made by all
 //! at the same time.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::executor::{self, Rescue};
-use crate::remote::{Batch, EXECUTOR_SIZE, Executor, Results};
+use crate::regs::Registers;
+use crate::remote::{Batch, EXECUTOR_SIZE, Executor, RemoteAddr, Results};
 use crate::single::SavedThread;
-use crate::tracee::Stopped;
+use crate::tracee::{Stopped, signal_bit};
 
-/// Below each block, for a signal handler that runs there should the tracer die: a frame with AVX-512 state takes 3.5 KiB.
+/// Below each block of a thread that has something to go back to, for a signal handler that runs there should the tracer die: a frame
+/// with AVX-512 state takes 3.5 KiB.
 const STACK: u64 = 4096;
 
 /// Where the blocks of one wave lie, in the executor's data.
 struct Wave {
     /// For each thread.
-    addresses: Vec<u64>,
-    end: u64,
+    addresses: Vec<RemoteAddr>,
+    end: RemoteAddr,
+}
+
+impl Wave {
+    /// As many as fit behind one another, each behind `stack` free bytes: at least one.
+    fn of(executor: &Executor, batches: &[Batch], stack: u64) -> Result<Wave> {
+        let range = executor.range();
+        let mut wave = Wave { addresses: Vec::new(), end: range.start + (EXECUTOR_SIZE - Executor::room() as u64) };
+        for batch in batches {
+            let address = wave.end + stack;
+            let end = (address + batch.image_size() as u64).next_multiple_of(64);
+            if end > range.end {
+                break;
+            }
+            wave.addresses.push(address);
+            wave.end = end;
+        }
+        match (wave.addresses.is_empty(), batches.first()) {
+            (true, Some(batch)) => Err(Error::Unsupported(format!("a batch of {} calls does not fit", batch.len()))),
+            _ => Ok(wave),
+        }
+    }
+
+    fn start(&self) -> RemoteAddr {
+        self.addresses.first().copied().unwrap_or(self.end)
+    }
 }
 
 impl Executor {
     /// Runs one batch in each thread. All of them are waited for, also after an error.
     pub fn run_in_all(&self, threads: &mut [&mut Stopped], batches: &[Batch]) -> Result<Vec<Results>> {
         let mut results = Vec::with_capacity(batches.len());
-        let mut done = 0;
-        while done < threads.len().min(batches.len()) {
-            let wave = self.wave(&batches[done..]);
-            let next = done + wave.addresses.len().max(1);
-            let threads = threads.get_mut(done..next).unwrap_or_default();
-            results.extend(self.run_wave(threads, &batches[done..next], &wave)?);
-            done = next;
+        while results.len() < threads.len().min(batches.len()) {
+            let done = results.len();
+            let wave = Wave::of(self, &batches[done..], STACK)?;
+            let next = done + wave.addresses.len();
+            let mut saved = Vec::with_capacity(wave.addresses.len());
+            for thread in threads.get_mut(done..next).unwrap_or_default() {
+                saved.push(SavedThread::save(thread, self.signal())?);
+            }
+            let rescues = saved
+                .iter()
+                .map(|thread| Rescue { registers: thread.registers.resumable(true, false), mask: thread.mask });
+            let mut blocks = self.write_blocks(&wave, &batches[done..next], rescues)?;
+            let mut started = 0;
+            let mut failure = Ok(());
+            for ((thread, batch), &address) in saved.iter_mut().zip(&batches[done..]).zip(&wave.addresses) {
+                let entry = executor::entry(self.range().start, address, batch.len(), &thread.registers);
+                failure = thread.prepare(&entry).and_then(|()| thread.thread.run());
+                if failure.is_err() {
+                    break;
+                }
+                started += 1;
+            }
+            for thread in saved.iter_mut().take(started) {
+                let stopped = thread.thread.wait_again().and_then(|stop| self.finish(thread.thread, stop));
+                failure = failure.and(stopped);
+            }
+            failure?;
+            drop(saved);
+            results.extend(self.read_blocks(&wave, &batches[done..next], &mut blocks)?);
         }
         Ok(results)
     }
 
-    /// As many as fit, and at least one.
-    fn wave(&self, batches: &[Batch]) -> Wave {
-        let range = self.range();
-        let mut wave = Wave { addresses: Vec::new(), end: range.start + (EXECUTOR_SIZE - Executor::room() as u64) };
-        for batch in batches {
-            let address = wave.end + STACK;
-            let end = (address + batch.image_size() as u64).next_multiple_of(64);
-            if end > range.end && !wave.addresses.is_empty() {
-                break;
+    /// Runs one batch in each of these threads, which have never run their program: their registers are not put back, and should the
+    /// tracer die they must die with it. After an error some of them may be running still.
+    pub fn run_in_new(&self, threads: &mut [&mut Stopped], batches: &[Batch]) -> Result<Vec<Results>> {
+        let Some(first) = threads.first() else { return Ok(Vec::new()) };
+        let template = first.registers()?;
+        let mut results = Vec::with_capacity(batches.len());
+        while results.len() < threads.len().min(batches.len()) {
+            let done = results.len();
+            let wave = Wave::of(self, &batches[done..], 0)?;
+            let next = done + wave.addresses.len();
+            let no_way_back = Rescue { registers: Registers::default(), mask: 0 };
+            let mut blocks = self.write_blocks(&wave, &batches[done..next], std::iter::repeat(no_way_back))?;
+            for ((thread, batch), &address) in threads[done..].iter_mut().zip(&batches[done..]).zip(&wave.addresses) {
+                thread.set_registers(&executor::entry(self.range().start, address, batch.len(), &template))?;
+                thread.set_signal_mask(!signal_bit(self.signal()))?;
+                thread.run()?;
             }
-            wave.addresses.push(address);
-            wave.end = end;
+            for thread in threads.get_mut(done..next).unwrap_or_default() {
+                let stop = thread.wait_again()?;
+                self.finish(thread, stop)?;
+            }
+            results.extend(self.read_blocks(&wave, &batches[done..next], &mut blocks)?);
         }
-        wave
+        Ok(results)
     }
 
-    fn run_wave(&self, threads: &mut [&mut Stopped], batches: &[Batch], wave: &Wave) -> Result<Vec<Results>> {
-        let Some(&base) = wave.addresses.first() else { return Ok(Vec::new()) };
-        let context = || format!("exchange batches with process {}", self.pid());
-        let mut bytes = vec![0u8; (wave.end - base) as usize];
-        let mut saved = Vec::with_capacity(threads.len());
-        for ((thread, batch), &address) in threads.iter_mut().zip(batches).zip(&wave.addresses) {
-            let thread = SavedThread::save(thread, self.signal())?;
-            let rescue = Rescue { registers: thread.registers.resumable(true, false), mask: thread.mask };
-            let image = batch.image_for(address, self.signal(), &rescue);
-            let at = (address - base) as usize;
-            bytes[at..at + image.len()].copy_from_slice(&image);
-            saved.push(thread);
-        }
-        self.memory.write(base, &bytes).doing(context)?;
-        let mut started = 0;
-        let mut failure = Ok(());
-        for ((thread, batch), &address) in saved.iter_mut().zip(batches).zip(&wave.addresses) {
-            let entry = executor::entry(self.range().start, address, batch.len(), &thread.registers);
-            failure = thread.prepare(&entry).and_then(|()| thread.thread.run());
-            if failure.is_err() {
-                break;
+    /// Has each of these threads end, one after the other, and waits for that. For threads that have never run their program.
+    pub fn end_new(&self, threads: Vec<Stopped>) -> Result<()> {
+        let mut exit = Batch::new();
+        exit.call(libc::SYS_exit, [0.into()]);
+        for mut thread in threads {
+            match self.run_in_new(&mut [&mut thread], std::slice::from_ref(&exit)) {
+                Err(Error::Gone { .. }) => {}
+                Err(e) => return Err(e),
+                Ok(_) => {
+                    return Err(Error::UnexpectedStop { tid: thread.tid(), what: "it goes on after exit".into() });
+                }
             }
-            started += 1;
         }
-        for thread in saved.iter_mut().take(started) {
-            let stopped = thread.thread.wait_again().and_then(|stop| self.finish(thread.thread, stop));
-            failure = failure.and(stopped);
+        Ok(())
+    }
+
+    fn write_blocks(
+        &self,
+        wave: &Wave,
+        batches: &[Batch],
+        rescues: impl IntoIterator<Item = Rescue>,
+    ) -> Result<Vec<u8>> {
+        let start = wave.start();
+        let mut bytes = vec![0u8; (wave.end - start) as usize];
+        for ((batch, &address), rescue) in batches.iter().zip(&wave.addresses).zip(rescues) {
+            let image = batch.image_for(address, self.signal(), &rescue);
+            let at = (address - start) as usize;
+            bytes[at..at + image.len()].copy_from_slice(&image);
         }
-        failure?;
-        drop(saved);
-        self.memory.read(base, &mut bytes).doing(context)?;
+        self.memory.write(start, &bytes).doing(|| self.exchange())?;
+        Ok(bytes)
+    }
+
+    /// `bytes`: as they were written.
+    fn read_blocks(&self, wave: &Wave, batches: &[Batch], bytes: &mut [u8]) -> Result<Vec<Results>> {
+        let start = wave.start();
+        self.memory.read(start, bytes).doing(|| self.exchange())?;
         let outcomes = batches.iter().zip(&wave.addresses).map(|(batch, &address)| {
-            let at = (address - base) as usize;
+            let at = (address - start) as usize;
             batch.outcome(self.pid(), bytes.get(at..at + batch.image_size()).unwrap_or_default())
         });
         outcomes.collect()
+    }
+
+    fn exchange(&self) -> String {
+        format!("exchange batches with process {}", self.pid())
     }
 }

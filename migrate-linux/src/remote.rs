@@ -9,10 +9,9 @@ use nix::errno::Errno;
 use crate::error::{Context, Error, Result};
 use crate::executor::{self, BLOCK_HEADER, CALL_MUST_SUCCEED, CALL_RESULT, CALL_SIZE, Call, Rescue};
 use crate::process_memory::ProcessMemory;
-use crate::regs::Registers;
 pub use crate::single::{Foothold, NOOK_SIZE, find_gadget, is_nook, single_call};
-use crate::single::{SavedThread, Stub, signal_bit};
-use crate::tracee::{RawSiginfo, Stop, Stopped};
+use crate::single::{SavedThread, Stub};
+use crate::tracee::{RawSiginfo, Stop, Stopped, signal_bit};
 
 /// Bytes of a tracee's executor mapping: code, a stack for the unlikely, and room for a block.
 pub const EXECUTOR_SIZE: u64 = 512 * 1024;
@@ -183,12 +182,7 @@ impl Batch {
         arena
     }
 
-    /// The batch as a block for `address`, with its arena behind it; for threads that start in the executor.
-    pub fn image(&self, address: RemoteAddr) -> Vec<u8> {
-        self.image_for(address, libc::SIGURG, &Rescue { registers: Registers::default(), mask: 0 })
-    }
-
-    /// The same for a thread that has a way back.
+    /// The batch as a block for `address`, with its arena behind it.
     pub(crate) fn image_for(&self, address: RemoteAddr, signal: i32, rescue: &Rescue) -> Vec<u8> {
         let arena = address + arena_offset(self.calls.len()) as u64;
         let mut bytes = executor::block(address, &self.resolved(arena), signal, rescue);
@@ -197,13 +191,13 @@ impl Batch {
         bytes
     }
 
-    /// Bytes of its [`image`](Batch::image).
-    pub fn image_size(&self) -> usize {
+    /// Bytes of its image.
+    pub(crate) fn image_size(&self) -> usize {
         arena_offset(self.calls.len()) + self.arena.len()
     }
 
-    /// What an [`image`](Batch::image) that has run says; `bytes` is what lies there now.
-    pub fn outcome(&self, pid: i32, bytes: &[u8]) -> Result<Results> {
+    /// What an image that has run says; `bytes` is what lies there now.
+    pub(crate) fn outcome(&self, pid: i32, bytes: &[u8]) -> Result<Results> {
         let calls = self.resolved(0);
         Results::read(pid, &calls, bytes, arena_offset(self.calls.len()))
     }
@@ -367,19 +361,6 @@ impl Executor {
     /// Bytes of its mapping that blocks may take.
     pub(crate) fn room() -> usize {
         ROOM
-    }
-
-    /// Lets threads that stand at their birth inside this executor run their blocks, all at once, and waits for each.
-    pub fn run_newborn(&self, threads: &mut [Stopped]) -> Result<()> {
-        for thread in threads.iter_mut() {
-            thread.set_signal_mask(!signal_bit(self.signal))?;
-            thread.run()?;
-        }
-        for thread in threads.iter_mut() {
-            let stop = thread.wait_again()?;
-            self.finish(thread, stop)?;
-        }
-        Ok(())
     }
 
     /// Goes on until the thread stands at the end of its block.

@@ -8,7 +8,7 @@ use crate::executor::{self, Call, Rescue};
 use crate::process_memory::ProcessMemory;
 use crate::regs::{NOT_IN_A_CALL, Registers};
 use crate::remote::{CallName, RemoteAddr};
-use crate::tracee::{SYSCALL_STOP, Stop, Stopped};
+use crate::tracee::{SYSCALL_STOP, Stop, Stopped, signal_bit};
 
 /// Where calls can be made one by one.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +27,6 @@ pub const NOOK_SIZE: u64 = executor::STUB_SIZE as u64;
 /// can: the kernel maps whole pages. Writing there through /proc/PID/mem gives the process a page of its own, and touches no file.
 pub fn is_nook(bytes: &[u8]) -> bool {
     executor::is_room_for_stub(bytes)
-}
-
-pub(crate) fn signal_bit(signal: i32) -> u64 {
-    1 << (signal - 1)
 }
 
 /// A thread whose registers and mask are put back when this is dropped.

@@ -1,6 +1,7 @@
 //! A traced thread, by its state: [`Seized`] runs, [`Stopped`] stands. A request that needs a stopped thread does not
 //! compile on a running one, and neither can leave the OS thread that attached (ptrace(2): every request must come from it).
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -43,7 +44,7 @@ pub struct RseqConfiguration {
 
 /// A thread that this OS thread traces and that may be running.
 ///
-/// Dropping it stops it for a moment and detaches.
+/// Dropping it stops it for a moment, unnoticed as in [`Stopped::resume_unnoticed`], and detaches.
 #[derive(Debug)]
 pub struct Seized {
     tid: i32,
@@ -53,10 +54,14 @@ pub struct Seized {
 
 /// A thread that this OS thread traces and that stands in a ptrace-stop.
 ///
-/// Dropping it detaches: it runs on, with the registers and the signal mask that it has then.
+/// Dropping it resumes it, as [`Stopped::resume_unnoticed`] does, with the registers and the signal mask that it has then.
 #[derive(Debug)]
 pub struct Stopped {
     thread: Seized,
+    /// What is known of it until it runs: each request for it costs about a microsecond.
+    registers: Cell<Option<Registers>>,
+    mask: Cell<Option<u64>>,
+    rseq: Cell<Option<RseqConfiguration>>,
     /// A signal that arrived for the program while a batch ran; it gets it when it goes on.
     owed: Option<(i32, RawSiginfo)>,
     in_signal_stop: bool,
@@ -72,6 +77,11 @@ pub enum Stop {
     },
     /// A signal is about to be delivered.
     Signal(i32),
+}
+
+/// Its bit in a signal mask.
+pub(crate) fn signal_bit(signal: i32) -> u64 {
+    1u64 << (signal.clamp(1, 64) - 1)
 }
 
 fn signal_number(info: &RawSiginfo) -> i32 {
@@ -197,7 +207,14 @@ impl Seized {
 
     /// Takes a thread for what it is, standing: its stop has been seen elsewhere.
     pub(crate) fn stands(self) -> Stopped {
-        Stopped { thread: self, owed: None, in_signal_stop: false }
+        Stopped {
+            thread: self,
+            registers: Cell::new(None),
+            mask: Cell::new(None),
+            rseq: Cell::new(None),
+            owed: None,
+            in_signal_stop: false,
+        }
     }
 
     /// A thread that is attached already, because a tracee made it with CLONE_PTRACE.
@@ -217,7 +234,7 @@ impl Seized {
 
     /// Waits until it stands. Signals that arrive first are delivered as if nobody traced it.
     ///
-    /// After Err the thread is gone, or detached.
+    /// After Err the thread is gone, or nobody's tracee.
     pub fn wait_stopped(mut self) -> Result<(Stopped, Stop)> {
         loop {
             match wait_leaving_signals(self.tid) {
@@ -226,7 +243,7 @@ impl Seized {
                 }
                 Ok(stop) => return Ok((self.stands(), stop)),
                 Err(gone) => {
-                    self.attached = !matches!(gone, Error::Gone { .. });
+                    self.attached = false;
                     return Err(gone);
                 }
             }
@@ -239,19 +256,14 @@ impl Drop for Seized {
         if !self.attached {
             return;
         }
-        // Detaching needs a stop. A thread that is stopped already, or gone, is fine too.
-        if request("detach", libc::PTRACE_DETACH, self.tid, 0, std::ptr::null_mut()).is_ok() {
-            return;
+        // Detaching needs a stop. A thread that has ended needs nothing.
+        self.attached = false;
+        let thread = Seized::adopt(self.tid);
+        if thread.interrupt().is_err() {
+            std::mem::forget(thread);
+        } else if let Ok((stopped, _)) = thread.wait_stopped() {
+            let _ = stopped.resume_unnoticed();
         }
-        if self.interrupt().is_err() {
-            return;
-        }
-        let signal = match wait_leaving_signals(self.tid) {
-            Ok(Stop::Signal(signal)) => signal,
-            Ok(_) => 0,
-            Err(_) => return,
-        };
-        let _ = request("detach", libc::PTRACE_DETACH, self.tid, 0, signal as usize as *mut c_void);
     }
 }
 
@@ -263,33 +275,38 @@ impl Stopped {
 
     /// Its general registers.
     pub fn registers(&self) -> Result<Registers> {
+        if let Some(known) = self.registers.get() {
+            return Ok(known);
+        }
         let mut regs = Registers::default();
         let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Registers>() };
         request("read the registers", libc::PTRACE_GETREGSET, self.tid(), NT_PRSTATUS, (&raw mut iov).cast())?;
+        self.registers.set(Some(regs));
         Ok(regs)
     }
 
     /// Sets its general registers.
     pub fn set_registers(&mut self, regs: &Registers) -> Result<()> {
+        // The kernel may take something else than it is given, flags above all.
+        self.registers.set(None);
         let mut regs = *regs;
         let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Registers>() };
         request("set the registers", libc::PTRACE_SETREGSET, self.tid(), NT_PRSTATUS, (&raw mut iov).cast()).map(drop)
     }
 
-    /// Its whole XSAVE area: x87, SSE, AVX, AVX-512, PKRU (NT_X86_XSTATE).
-    pub fn xstate(&self) -> Result<Vec<u8>> {
-        let mut area = vec![0u8; 4096];
+    /// Its whole XSAVE area: x87, SSE, AVX, AVX-512, PKRU (NT_X86_XSTATE). It is put into `area`, and returned as a part of that;
+    /// whoever reads many has only to make room once.
+    pub fn xstate<'a>(&self, area: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         loop {
             let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
             request("read XSTATE", libc::PTRACE_GETREGSET, self.tid(), NT_X86_XSTATE, (&raw mut iov).cast())?;
             if iov.iov_len < area.len() {
-                area.truncate(iov.iov_len);
-                return Ok(area);
+                return Ok(area.get(..iov.iov_len).unwrap_or_default());
             }
             if area.len() >= XSTATE_LIMIT {
                 return Err(Error::Unsupported(format!("XSAVE area of more than {XSTATE_LIMIT} bytes")));
             }
-            area.resize(area.len() * 4, 0);
+            area.resize((area.len() * 4).max(4096), 0);
         }
     }
 
@@ -301,19 +318,37 @@ impl Stopped {
 
     /// The signals that it blocks; the real mask, also inside ppoll and sigsuspend.
     pub fn signal_mask(&self) -> Result<u64> {
+        if let Some(known) = self.mask.get() {
+            return Ok(known);
+        }
         let mut mask = 0u64;
         request("read the signal mask", libc::PTRACE_GETSIGMASK, self.tid(), 8, (&raw mut mask).cast())?;
+        self.mask.set(Some(mask));
         Ok(mask)
     }
 
     /// Sets the signals that it blocks.
     pub fn set_signal_mask(&mut self, mask: u64) -> Result<()> {
-        let mut mask = mask;
-        request("set the signal mask", libc::PTRACE_SETSIGMASK, self.tid(), 8, (&raw mut mask).cast()).map(drop)
+        // The kernel takes these two out.
+        let mut mask = mask & !(signal_bit(libc::SIGKILL) | signal_bit(libc::SIGSTOP));
+        if self.mask.replace(None) != Some(mask) {
+            request("set the signal mask", libc::PTRACE_SETSIGMASK, self.tid(), 8, (&raw mut mask).cast())?;
+        }
+        self.mask.set(Some(mask));
+        Ok(())
     }
 
     /// Its rseq registration. EIO on kernels before 5.13 reads as none.
     pub fn rseq(&self) -> Result<RseqConfiguration> {
+        if let Some(known) = self.rseq.get() {
+            return Ok(known);
+        }
+        let conf = self.read_rseq()?;
+        self.rseq.set(Some(conf));
+        Ok(conf)
+    }
+
+    fn read_rseq(&self) -> Result<RseqConfiguration> {
         let mut conf = RseqConfiguration::default();
         let size = size_of::<RseqConfiguration>();
         match request("read rseq", PTRACE_GET_RSEQ_CONFIGURATION, self.tid(), size, (&raw mut conf).cast()) {
@@ -354,26 +389,6 @@ impl Stopped {
         }
     }
 
-    /// Whether a signal waits that it does not block: then an interrupted call is that signal's doing.
-    pub fn signal_due(&self) -> Result<bool> {
-        let mask = self.signal_mask()?;
-        let waiting = self.pending_signals(false)?.into_iter().chain(self.pending_signals(true)?);
-        Ok(waiting.into_iter().any(|info| {
-            let signal = signal_number(&info);
-            (1..=64).contains(&signal) && mask & (1 << (signal - 1)) == 0
-        }))
-    }
-
-    /// Sees to it that a call that the stop has interrupted goes on when the thread does.
-    pub fn hide_interruption(&mut self) -> Result<()> {
-        let regs = self.registers()?;
-        let resumed = regs.resumable(false, self.signal_due()?);
-        if resumed != regs {
-            self.set_registers(&resumed)?;
-        }
-        Ok(())
-    }
-
     /// The signal that arrived for the program during a batch and waits to be delivered with the thread's resumption.
     pub fn owed_signal(&self) -> Option<&RawSiginfo> {
         self.owed.as_ref().map(|(_, info)| info)
@@ -400,6 +415,7 @@ impl Stopped {
 
     /// Lets it run; [`Stopped::wait_again`] must follow before anything else.
     pub(crate) fn run(&mut self) -> Result<()> {
+        self.forget();
         request("run", libc::PTRACE_CONT, self.tid(), 0, std::ptr::null_mut()).map(drop)
     }
 
@@ -420,6 +436,7 @@ impl Stopped {
     /// Runs to the next entry into a system call, or out of it, or to another stop before that. Never a single step: a thread
     /// whose tracer dies during one, or while it stands behind one, is killed by SIGTRAP.
     pub(crate) fn run_to_syscall(&mut self) -> Result<Stop> {
+        self.forget();
         request("run to a system call", libc::PTRACE_SYSCALL, self.tid(), 0, std::ptr::null_mut())?;
         self.wait_again()
     }
@@ -443,6 +460,8 @@ impl Stopped {
                     other => self.siginfo().map(|info| self.owe(other, info)),
                 };
             }
+            self.forget();
+            self.mask.set(None);
             request("deliver a signal", libc::PTRACE_CONT, self.tid(), 0, deliver as usize as *mut c_void)?;
             deliver = match self.wait_again()? {
                 Stop::Signal(s) if s == signal => return Ok(()),
@@ -460,7 +479,43 @@ impl Stopped {
         while wait(self.tid()).is_ok() {}
     }
 
-    /// Lets it run on, no longer traced. The signal that it is owed, if any, is delivered now.
+    /// It is about to run: what is known of it will no longer be so. No call that we have it make changes its mask.
+    fn forget(&mut self) {
+        self.registers.set(None);
+        self.rseq.set(None);
+    }
+
+    /// Whether a signal waits that the thread does not block: then an interrupted call is that signal's doing.
+    pub fn signal_due(&self) -> Result<bool> {
+        let mask = self.signal_mask()?;
+        let due = |info: &RawSiginfo| {
+            let signal = signal_number(info);
+            (1..=64).contains(&signal) && mask & (1 << (signal - 1)) == 0
+        };
+        Ok(self.pending_signals(false)?.iter().any(due) || self.pending_signals(true)?.iter().any(due))
+    }
+
+    /// Lets it run on, no longer traced, as if it had never been stopped: a call of it that the stop interrupted goes on too.
+    pub fn resume_unnoticed(mut self) -> Result<()> {
+        let hidden = self.hide_interruption();
+        self.detach_now().and(hidden)
+    }
+
+    /// Sees to it that a call that the stop has interrupted goes on when the thread does.
+    pub(crate) fn hide_interruption(&mut self) -> Result<()> {
+        let regs = self.registers()?;
+        // Nearly always nothing is to be done, and then signals need not be asked for.
+        if regs.resumable(false, false) == regs {
+            return Ok(());
+        }
+        let resumed = regs.resumable(false, self.signal_due()?);
+        if resumed != regs {
+            self.set_registers(&resumed)?;
+        }
+        Ok(())
+    }
+
+    /// Lets it run on, no longer traced, with its registers as they are. The signal that it is owed, if any, is delivered now.
     pub fn detach(self) -> Result<()> {
         let mut this = self;
         this.detach_now()
@@ -485,6 +540,9 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         // Nothing more can be done for a thread that cannot be detached: it is gone.
-        let _ = self.detach_now();
+        if self.thread.attached {
+            let _ = self.hide_interruption();
+            let _ = self.detach_now();
+        }
     }
 }

@@ -62,6 +62,7 @@ pub fn build(
         streams,
         tables: Tables::default(),
         descriptors: Default::default(),
+        threads: Default::default(),
         layout: Layout::default(),
     };
     making.map_vdso(&skeleton.layout)?;

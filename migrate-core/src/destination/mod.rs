@@ -7,6 +7,7 @@ mod mapping;
 mod prepare;
 mod running;
 mod shell;
+mod threads;
 mod verify;
 
 use std::net::TcpStream;
@@ -35,6 +36,7 @@ struct Making {
     streams: u32,
     tables: mapping::Tables,
     descriptors: descriptors::Descriptors,
+    threads: threads::Threads,
     layout: crate::image::layout::Layout,
 }
 
@@ -157,12 +159,13 @@ impl Destination {
                 self.holding = Holding::Making(making);
                 Ok(ToSource::Updated)
             }
-            (ToDestination::Files(early), Holding::Making(mut making)) => {
+            (ToDestination::Early(early), Holding::Making(mut making)) => {
                 let making_now = &mut *making;
                 let new = NewFiles::new(false, false);
                 making_now.descriptors.install(early.files, &early.descriptors, new, &mut making_now.shell)?;
+                making_now.threads.make(&early.threads, &mut making_now.shell)?;
                 self.holding = Holding::Making(making);
-                Ok(ToSource::Opened)
+                Ok(ToSource::Made)
             }
             (ToDestination::Prepare(image), Holding::Making(making)) => {
                 let (runnable, ready) = prepare::prepare(*making, *image, self.id, control)?;

@@ -6,25 +6,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use migrate_linux::libc;
-use migrate_linux::remote::{Batch, RemoteBuffer};
-use migrate_linux::spawn::CloneArgs;
-use migrate_linux::tracee::{Seized, Stopped};
+use migrate_linux::remote::Batch;
+use migrate_linux::tracee::Stopped;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Making;
 use super::shell::Shell;
+use super::threads::Standing;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::image::Final;
-use crate::image::layout::find_hole;
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
+use crate::resources::TaskKind;
 use crate::resources::file::NewFiles;
 use crate::resources::process::record_locks::{self, RecordLock};
 use crate::resources::process::{attributes, limits, lock_future, memory_map, surroundings};
-use crate::resources::thread::{ThreadState, cpu};
+use crate::resources::thread::{Credentials, cpu};
 use crate::state::{Arrival, Named, StateDirectory};
 
 /// The process, complete but perhaps for its locks. Dropped, it dies.
@@ -42,23 +42,11 @@ pub struct Runnable {
 /// What is missing: locks that the original still holds, and then the executor's removal and the registers.
 struct Unfinished {
     shell: Shell,
-    others: Vec<Stopped>,
+    others: Standing,
     locks: Vec<RecordLock>,
     cpus: Vec<cpu::Cpu>,
     gadget: u64,
 }
-
-/// Bytes of a new thread's block of calls.
-const THREAD_BLOCK: u64 = 16 * 1024;
-
-const CLONE_PTRACE: u64 = 0x2000;
-const THREAD_FLAGS: u64 = (libc::CLONE_VM
-    | libc::CLONE_FS
-    | libc::CLONE_FILES
-    | libc::CLONE_SIGHAND
-    | libc::CLONE_THREAD
-    | libc::CLONE_SYSVSEM) as u64
-    | CLONE_PTRACE;
 
 /// Makes the process complete. The source's last pages come meanwhile.
 pub fn prepare(
@@ -85,7 +73,8 @@ pub fn prepare(
     surroundings::restore(&image.process.surroundings, &mut batch);
     making.shell.run(&batch)?;
     let warnings = limits::restore(&image.process.limits, pid);
-    let mut threads = make_threads(&mut making, &image.threads)?;
+    let others = image.threads.get(1..).unwrap_or_default();
+    making.threads.make_final(others, &mut making.shell)?;
     fault::point(25, control)?;
     steps.done("make threads");
 
@@ -97,16 +86,13 @@ pub fn prepare(
         steps.done("compare memory");
     }
     making.lock_memory()?;
-    let blocks = threads.as_ref().map(|t| t.mapping);
-    if let Some(threads) = threads.as_mut() {
-        threads.run(&mut making)?;
-    }
-    restore_first_thread(&mut making, &image, blocks)?;
+    let others = std::mem::take(&mut making.threads).restore(others, &mut making.shell)?;
+    restore_first_thread(&mut making, &image)?;
     steps.done("restore threads");
     let named = making.named;
     let mut unfinished = Unfinished {
         shell: making.shell,
-        others: threads.as_mut().map_or_else(Vec::new, |t| std::mem::take(&mut t.threads)),
+        others,
         locks: image.locks,
         cpus: image.threads.into_iter().map(|t| t.cpu).collect(),
         gadget: image.gadget,
@@ -144,7 +130,7 @@ impl Steps {
 }
 
 fn check(image: &Final) -> Result<()> {
-    if image.threads.is_empty() || image.threads.len() > 1 << 20 {
+    if image.threads.is_empty() {
         return Err(Error::Invalid(format!("{} threads", image.threads.len())));
     }
     Ok(())
@@ -167,109 +153,18 @@ fn set_memory_map(making: &mut Making, image: &Final, executable: &OwnedFd) -> R
     Ok(())
 }
 
-/// The threads beside the first, standing at their birth, each with its block of calls.
-struct NewThreads {
-    threads: Vec<Stopped>,
-    batches: Vec<Batch>,
-    mapping: (u64, u64),
-}
-
-impl Drop for NewThreads {
-    fn drop(&mut self) {
-        // Those of a process that is given up must not be let go: they would run until it is killed.
-        self.threads.drain(..).for_each(std::mem::forget);
-    }
-}
-
-impl NewThreads {
-    /// Lets all run their calls, at once.
-    fn run(&mut self, making: &mut Making) -> Result<()> {
-        making.shell.executor.run_newborn(&mut self.threads)?;
-        for (i, batch) in self.batches.iter().enumerate() {
-            let mut bytes = vec![0; batch.image_size()];
-            making.shell.memory.read(self.block(i), &mut bytes).doing(|| "read a thread's results".into())?;
-            batch.outcome(making.shell.pid, &bytes)?;
-        }
-        Ok(())
-    }
-
-    fn block(&self, i: usize) -> u64 {
-        self.mapping.0 + i as u64 * THREAD_BLOCK
-    }
-}
-
-/// Makes them in one batch of clone3. They are traced from birth (CLONE_PTRACE) and come out in the executor, at their blocks.
-fn make_threads(making: &mut Making, images: &[ThreadState]) -> Result<Option<NewThreads>> {
-    let others = images.get(1..).unwrap_or_default();
-    if others.is_empty() {
-        return Ok(None);
-    }
-    let size = others.len() as u64 * THREAD_BLOCK;
-    let executor = making.shell.executor.range();
-    let mut taken: Vec<(u64, u64)> = making.layout.vmas.iter().map(|v| (v.start, v.end)).collect();
-    taken.push((executor.start, executor.end));
-    taken.sort_unstable();
-    let base = find_hole(taken.into_iter(), crate::phases::LOWEST, size)
-        .ok_or_else(|| Error::Invalid("no room for the threads' calls".into()))?;
-    let mut batch = Batch::new();
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    batch.must(libc::SYS_mmap, [base.into(), size.into(), protection.into(), flags.into(), (-1).into(), 0.into()]);
-    making.shell.run(&batch)?;
-    let mut new = NewThreads { threads: Vec::new(), batches: Vec::new(), mapping: (base, base + size) };
-    let mut clones = Batch::new();
-    for (i, image) in others.iter().enumerate() {
-        let mut calls = Batch::new();
-        image.calls.restore(&mut calls);
-        let block = new.block(i);
-        let bytes = calls.image(block);
-        if bytes.len() as u64 > THREAD_BLOCK {
-            return Err(Error::Invalid(format!("thread {} needs {} bytes of calls", image.tid, bytes.len())));
-        }
-        making.shell.memory.write(block, &bytes).doing(|| "write a thread's calls".into())?;
-        new.batches.push(calls);
-        if !clones.has_room_for(1, 256) {
-            making.shell.run(&clones)?;
-            clones = Batch::new();
-        }
-        add_clone(&mut clones, image.tid, block);
-    }
-    making.shell.run(&clones)?;
-    for image in others {
-        let (thread, _) = Seized::adopt(image.tid).wait_stopped()?;
-        new.threads.push(thread);
-    }
-    for (image, thread) in others.iter().zip(&new.threads) {
-        image.calls.restore_outside(thread.tid())?;
-    }
-    Ok(Some(new))
-}
-
-fn add_clone(batch: &mut Batch, tid: i32, block: u64) {
-    const SET_TID_POINTER: usize = std::mem::offset_of!(CloneArgs, set_tid);
-    let number: RemoteBuffer = batch.bytes(&tid.to_le_bytes());
-    // The kernel puts the stack pointer at stack + stack_size: the block.
-    let args =
-        CloneArgs { flags: THREAD_FLAGS, stack: block - 16, stack_size: 16, set_tid_size: 1, ..CloneArgs::default() };
-    let args = batch.bytes(&args.to_bytes());
-    batch.point(args, SET_TID_POINTER, number);
-    batch.must(libc::SYS_clone3, [args.into(), size_of::<CloneArgs>().into()]);
-}
-
 /// The first thread's own calls and the process's; credentials last of all, and after them what they reset.
-fn restore_first_thread(making: &mut Making, image: &Final, blocks: Option<(u64, u64)>) -> Result<()> {
+fn restore_first_thread(making: &mut Making, image: &Final) -> Result<()> {
     let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
     first.calls.restore_outside(making.shell.pid)?;
     let mut batch = Batch::new();
-    if let Some((start, end)) = blocks {
-        batch.must(libc::SYS_munmap, [start.into(), (end - start).into()]);
-    }
     image.process.calls.restore(&mut batch);
     lock_future::restore(image.process.lock_future, &mut batch);
     // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();
     batch.must(libc::SYS_close_range, [socket.into(), u64::from(u32::MAX).into(), 0.into()]);
     first.calls.restore(&mut batch);
+    Credentials::restore(&first.credentials, &mut batch);
     attributes::restore_after_credentials(&image.process.calls.attributes, &mut batch);
     making.shell.run(&batch)?;
     Ok(())
@@ -299,10 +194,12 @@ impl Runnable {
     /// Takes the executor out and sets every thread's registers: nothing of ours is left in the process.
     fn finish(&mut self) -> Result<()> {
         // The shell last: on an error it is dropped first, and kills, before the threads could be let go.
-        let Some(Unfinished { others, cpus, gadget, mut shell, .. }) = self.unfinished.take() else { return Ok(()) };
+        let Some(Unfinished { mut others, cpus, gadget, mut shell, .. }) = self.unfinished.take() else {
+            return Ok(());
+        };
         shell.remove_executor(gadget)?;
         self.threads.push(shell.let_go()?);
-        self.threads.extend(others);
+        self.threads.extend(others.take());
         for (thread, image) in self.threads.iter_mut().zip(&cpus) {
             cpu::restore(image, thread)?;
         }

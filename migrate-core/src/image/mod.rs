@@ -10,7 +10,7 @@ use crate::plan::PidPolicy;
 use crate::resources::file::FileImage;
 use crate::resources::process::ProcessState;
 use crate::resources::process::record_locks::RecordLock;
-use crate::resources::thread::ThreadState;
+use crate::resources::thread::{CredentialsImage, ThreadState};
 use layout::{Layout, LayoutChange, ShmObject};
 
 /// Identifies an open file description within one image. Descriptors that share one carry the same.
@@ -108,13 +108,24 @@ pub struct Descriptor {
     pub object: ObjectId,
 }
 
-/// Open files that the destination can open while the process still runs.
+/// What the destination can make while the process still runs, as it was then.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct EarlyFiles {
-    /// As they were.
+pub struct Early {
+    /// Open files.
     pub files: Vec<(ObjectId, FileImage)>,
     /// The descriptors that refer to them, ascending.
     pub descriptors: Vec<Descriptor>,
+    /// The threads beside the first.
+    pub threads: Vec<EarlyThread>,
+}
+
+/// A thread that can be made before it is known in full.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct EarlyThread {
+    /// Its ID in its own PID namespace.
+    pub tid: i32,
+    /// Who it is.
+    pub credentials: CredentialsImage,
 }
 
 /// Everything but pages, as it was when the process stood still.

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
-use migrate_linux::remote::Batch;
+use migrate_linux::remote::{Batch, Ticket};
+use nix::errno::Errno;
 
 use super::freeze::{Frozen, FrozenProcess};
 use super::open_files::CapturedFiles;
 use super::pages::Pages;
 use super::record::Record;
-use super::subject::Subject;
+use super::subject::{Subject, children_of};
 use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
@@ -24,14 +25,14 @@ use crate::proc::limits::read_limits;
 use crate::proc::stat::read_stat;
 use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
-use crate::resources::FrozenThread;
 use crate::resources::process::limits::Limits;
 use crate::resources::process::lock_future;
 use crate::resources::process::memory_map::MemoryMap;
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState};
-use crate::resources::thread::cpu::{self, Cpu};
-use crate::resources::thread::{ThreadCalls, ThreadState};
+use crate::resources::thread::cpu::{self, Cpu, Xstate};
+use crate::resources::thread::{Credentials, ThreadCalls, ThreadState};
+use crate::resources::{FrozenThread, TaskKind};
 
 /// Everything is known, and the last pages are on their way.
 #[must_use]
@@ -153,17 +154,18 @@ fn capture_tasks(
 ) -> Result<(ProcessState, Vec<ThreadState>)> {
     let executor = process.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
     let mut cpus = Vec::with_capacity(process.threads.len());
-    for thread in &mut process.threads {
-        finish_cut_sequence(thread, pages)?;
-        cpus.push(capture_cpu(thread, subject, pages)?);
+    finish_cut_sequences(&mut process.threads, pages)?;
+    let mut area = Vec::new();
+    for thread in &process.threads {
+        cpus.push(capture_cpu(thread, subject, pages, &mut area)?);
     }
     let (mut asked, mut of_process, mut batches) = (Vec::new(), None, Vec::new());
     for thread in &process.threads {
         let mut batch = Batch::new();
-        asked.push(ThreadCalls::ask(&mut batch));
+        asked.push((ThreadCalls::ask(&mut batch), Credentials::ask(&mut batch)));
         if thread.tid == thread.pid {
             let brk = batch.call(libc::SYS_brk, [0.into()]);
-            of_process = Some((ProcessCalls::ask(&mut batch), brk));
+            of_process = Some((ProcessCalls::ask(&mut batch), brk, ask_for_children(&mut batch)));
         }
         batches.push(batch);
     }
@@ -171,12 +173,20 @@ fn capture_tasks(
     let results = executor.run_in_all(&mut stopped, &batches)?;
     let mut threads = Vec::with_capacity(cpus.len());
     let mut process_calls = None;
-    for (((thread, cpu), asked), results) in process.threads.iter().zip(cpus).zip(&asked).zip(&results) {
+    for (((thread, cpu), (asked, who)), results) in process.threads.iter().zip(cpus).zip(&asked).zip(&results) {
         let calls = ThreadCalls::answer(asked, results, thread)?;
-        threads.push(ThreadState { tid: thread.tid, cpu, calls });
+        let credentials = Credentials::answer(who, results, thread).capturing(Credentials::NAME)?;
+        threads.push(ThreadState { tid: thread.tid, cpu, credentials, calls });
         if thread.tid == thread.pid
-            && let Some((asked, brk)) = &of_process
+            && let Some((asked, brk, children)) = &of_process
         {
+            if results.value(*children) != Err(Errno::ECHILD) {
+                let mut reasons = children_of(subject.pid)?;
+                if reasons.is_empty() {
+                    reasons.push("it has made a child process meanwhile; families cannot move yet".into());
+                }
+                return Err(Error::Refused(reasons));
+            }
             let brk = results.value(*brk).map_err(|e| Error::io("read the program break".into(), e.into()))?;
             process_calls = Some((ProcessCalls::answer(asked, results, thread)?, brk));
         }
@@ -203,6 +213,13 @@ fn capture_tasks(
     Ok((state, threads))
 }
 
+/// Whether it has children: ECHILD says no. Quicker than reading who is whose.
+fn ask_for_children(batch: &mut Batch) -> Ticket {
+    const P_ALL: i32 = 0;
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    batch.call(libc::SYS_waitid, [P_ALL.into(), 0.into(), 0.into(), options.into(), 0.into()])
+}
+
 fn current_path(link: std::io::Result<crate::proc::link::LinkTarget>, what: &'static str) -> Result<Vec<u8>> {
     match link {
         Ok(crate::proc::link::LinkTarget::Path { path, deleted: false }) => Ok(path.into_encoded_bytes()),
@@ -212,25 +229,33 @@ fn current_path(link: std::io::Result<crate::proc::link::LinkTarget>, what: &'st
 }
 
 /// A thread that was stopped inside a restartable sequence goes on at its abort handler, here as there.
-fn finish_cut_sequence(thread: &mut FrozenThread, pages: &Pages) -> Result<()> {
-    let rseq = thread.stopped.rseq()?;
-    let Some(pointer) = cpu::critical_section_pointer(&rseq) else { return Ok(()) };
-    let memory = &pages.source.memory;
-    let section = memory.read_u64(pointer).doing(|| "read a thread's rseq area".into())?;
-    if section == 0 {
-        return Ok(());
+fn finish_cut_sequences(threads: &mut [FrozenThread], pages: &Pages) -> Result<()> {
+    let mut with_area = Vec::with_capacity(threads.len());
+    let mut pointers = Vec::with_capacity(threads.len());
+    for (i, thread) in threads.iter().enumerate() {
+        if let Some(pointer) = cpu::critical_section_pointer(&thread.stopped.rseq()?) {
+            with_area.push(i);
+            pointers.push((pointer, 8));
+        }
     }
-    let mut bytes = [0; 32];
-    memory.read(section, &mut bytes).doing(|| "read a restartable sequence".into())?;
-    let mut regs = thread.stopped.registers()?;
-    if let Some(abort) = cpu::abort_address(regs.rip, &bytes) {
-        regs.rip = abort;
-        thread.stopped.set_registers(&regs)?;
+    let memory = &pages.source.memory;
+    let mut words = vec![0; pointers.len() * 8];
+    memory.read_ranges(&pointers, &mut words).doing(|| "read the threads' rseq areas".into())?;
+    for (i, word) in with_area.into_iter().zip(words.chunks_exact(8)) {
+        let section = word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+        let Some(thread) = threads.get_mut(i).filter(|_| section != 0) else { continue };
+        let mut bytes = [0; 32];
+        memory.read(section, &mut bytes).doing(|| "read a restartable sequence".into())?;
+        let mut regs = thread.stopped.registers()?;
+        if let Some(abort) = cpu::abort_address(regs.rip, &bytes) {
+            regs.rip = abort;
+            thread.stopped.set_registers(&regs)?;
+        }
     }
     Ok(())
 }
 
-fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages) -> Result<Cpu> {
+fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages, area: &mut Vec<u8>) -> Result<Cpu> {
     let stopped = &thread.stopped;
     let mut regs = stopped.registers()?;
     if regs.restarts_again()
@@ -242,7 +267,7 @@ fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages) -> Resul
     // As its status said when it stood.
     let due = (thread.status.sig_pending | thread.status.shared_pending) & !signal_mask != 0;
     let regs = regs.resumable(true, due);
-    Ok(Cpu { general: regs.to_words(), xstate: stopped.xstate()?, signal_mask })
+    Ok(Cpu { general: regs.to_words(), xstate: Xstate::pack(stopped.xstate(area)?), signal_mask })
 }
 
 /// The number of a call that has been interrupted twice: noted when we interrupted it first, else read from the code, where nearly

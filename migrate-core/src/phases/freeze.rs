@@ -1,32 +1,31 @@
 //! The freeze: every thread stands, and whatever runs inside the process from here on is a batch of ours.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 use migrate_linux::regs::CallState;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
 use migrate_linux::sched::Urgent;
 use migrate_linux::throttle::Throttle;
-use migrate_linux::tracee::{Seized, Stop, Stopped};
+use migrate_linux::tracee::Seized;
 
 use super::capture::{Captured, capture};
 use super::pages::Pages;
 use super::pre_copy::Precopied;
 use super::record::Record;
-use super::subject::{Subject, innermost, new_relations};
+use super::stop::{SeizedProcess, Statuses};
+use super::subject::{Subject, posix_timers};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
-use crate::proc::listing::read_tids;
-use crate::proc::status::read_task_status;
 use crate::resources::FrozenThread;
 
 /// The process, every thread of it stopped.
 pub struct FrozenProcess {
     /// The first one first.
     pub threads: Vec<FrozenThread>,
+    _statuses: Statuses,
     /// In it, once it is there.
     pub executor: Option<Executor>,
     /// Address of a `syscall` instruction in its code.
@@ -55,7 +54,6 @@ impl<'r, 'o> Frozen<'r, 'o> {
 pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let Precopied { record, mut undo, mut subject, pages } = precopied;
     let pid = subject.pid;
-    record.enter(Phase::Freeze);
     undo.push("thaw", |held| match held.frozen.take() {
         Some(frozen) => frozen.thaw(),
         None => Ok(()),
@@ -63,19 +61,20 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let urgent = Urgent::begin();
     // Traced by one OS thread, it cannot be by another; in between it should not write all of its memory once more.
     let stood = undo.held.throttle.take().map(Throttle::end);
+    let seized = SeizedProcess::seize(pid);
+    record.enter(Phase::Freeze);
     record.stands_still();
-    let threads = stop_all(pid);
+    let stopped = seized.and_then(SeizedProcess::stop);
     drop(urgent);
     if let Some(stood) = stood {
         record.full_speed(stood);
     }
-    let threads = threads?;
-    let thread_count = threads.len();
+    let (threads, statuses) = stopped?;
     let confined = threads.iter().any(|t| t.status.seccomp.unwrap_or(0) != 0);
-    undo.held.frozen = Some(FrozenProcess { threads, executor: None, gadget: 0, pinned: false });
+    undo.held.frozen = Some(FrozenProcess { threads, _statuses: statuses, executor: None, gadget: 0, pinned: false });
     undo.held.fault(4)?;
     let mut obstacles = subject.space.read_quickly(pid)?;
-    obstacles.extend(new_relations(pid, thread_count)?);
+    obstacles.extend(posix_timers(pid));
     if confined {
         obstacles.push("a thread of it runs under seccomp; that cannot move yet".into());
     }
@@ -85,53 +84,6 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let frozen = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     frozen.gadget = find_gadget(&subject.space.layout, &pages.source)?;
     Ok(Frozen { record, undo, subject, pages })
-}
-
-/// Seizes and stops until no thread is left that runs: a thread that is not stopped yet may make new ones.
-fn stop_all(pid: i32) -> Result<Vec<FrozenThread>> {
-    let mut known = BTreeSet::new();
-    let mut threads = Vec::new();
-    loop {
-        let tids = read_tids(pid).doing(|| format!("list the threads of {pid}"))?;
-        let mut seized = Vec::new();
-        for tid in tids.into_iter().filter(|tid| known.insert(*tid)) {
-            match Seized::seize(tid, false) {
-                Ok(thread) => {
-                    thread.interrupt()?;
-                    seized.push(thread);
-                }
-                // It has ended between the listing and now.
-                Err(_) if !std::path::Path::new(&format!("/proc/{pid}/task/{tid}")).exists() => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        if seized.is_empty() {
-            break;
-        }
-        for thread in seized {
-            let tid = thread.tid();
-            let (stopped, stop) = match thread.wait_stopped() {
-                Ok(stopped) => stopped,
-                Err(migrate_linux::error::Error::Gone { .. }) if tid != pid => continue,
-                Err(e) => return Err(e.into()),
-            };
-            if let Stop::Event { signal } = stop
-                && signal != nix::libc::SIGTRAP
-            {
-                return Err(Error::Refused(vec![format!(
-                    "{pid} was stopped by signal {signal} (job control); continue it first: kill -CONT {pid}"
-                )]));
-            }
-            let status = read_task_status(pid, tid).doing(|| format!("read thread {tid}"))?;
-            let (pid, tid) = (innermost(&status.ns_tgid, pid), innermost(&status.ns_pid, tid));
-            threads.push(FrozenThread { stopped, pid, tid, status });
-        }
-    }
-    threads.sort_by_key(|t: &FrozenThread| (t.tid != t.pid, t.tid));
-    match threads.first() {
-        Some(first) if first.tid == first.pid => Ok(threads),
-        _ => Err(Error::Refused(vec![format!("the first thread of {pid} has ended")])),
-    }
 }
 
 /// A `syscall` instruction: the vDSO has some, else any code of the program will.
@@ -180,14 +132,8 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     let number = call(nix::libc::SYS_userfaultfd, flags)?;
     let taken = subject.pidfd.get_fd(number as i32);
     call(nix::libc::SYS_close, number)?;
-    resume_unnoticed(stopped)?;
+    stopped.resume_unnoticed()?;
     taken.doing(|| "take the userfaultfd of the process".into())
-}
-
-/// Lets a thread run on; a call of it that the stop interrupted goes on too.
-fn resume_unnoticed(mut stopped: Stopped) -> migrate_linux::error::Result<()> {
-    stopped.hide_interruption()?;
-    stopped.detach()
 }
 
 impl FrozenProcess {
@@ -260,7 +206,7 @@ impl FrozenProcess {
         let mut failure = Ok(());
         for thread in self.threads {
             let stopped = thread.stopped;
-            let result = resume_unnoticed(stopped);
+            let result = stopped.resume_unnoticed();
             failure = failure.and(result.map_err(Error::from));
         }
         failure
@@ -278,7 +224,7 @@ impl FrozenProcess {
                 {
                     executor.remove(&mut stopped, gadget)?;
                 }
-                resume_unnoticed(stopped)
+                stopped.resume_unnoticed()
             })();
             failure = failure.and(result.map_err(Error::from));
         }

@@ -13,7 +13,7 @@ use migrate_linux::remote::Batch;
 
 use super::freeze::FrozenProcess;
 use crate::error::{Doing, Error, Result};
-use crate::image::{Descriptor, EarlyFiles, ObjectId};
+use crate::image::{Descriptor, ObjectId};
 use crate::proc::fdinfo::{parse_fdinfo, read_fdinfo};
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
@@ -163,22 +163,22 @@ impl OpenFiles {
         self.list.iter().flat_map(|f| f.numbers.iter().copied()).max().unwrap_or(0)
     }
 
-    /// What can be opened at the destination while the process still runs.
-    pub fn early(&self) -> Result<EarlyFiles> {
-        let mut early = EarlyFiles { files: Vec::new(), descriptors: Vec::new() };
+    /// What can be opened at the destination while the process still runs, and the descriptors that refer to it.
+    pub fn early(&self) -> (Vec<(ObjectId, FileImage)>, Vec<Descriptor>) {
+        let (mut files, mut descriptors) = (Vec::new(), Vec::new());
         for shared in &self.list {
             let image = match file::capture(&shared.file) {
                 Ok(image) if file::is_ahead(&image) => image,
                 // It is captured again in the freeze; what is wrong with it shows there.
                 _ => continue,
             };
-            early.files.push((shared.object, image));
+            files.push((shared.object, image));
             let close_on_exec = shared.file.view.info.flags & libc::O_CLOEXEC as u32 != 0;
             let descriptor = |&number: &i32| Descriptor { number, close_on_exec, object: shared.object };
-            early.descriptors.extend(shared.numbers.iter().map(descriptor));
+            descriptors.extend(shared.numbers.iter().map(descriptor));
         }
-        early.descriptors.sort_by_key(|d| d.number);
-        Ok(early)
+        descriptors.sort_by_key(|d| d.number);
+        (files, descriptors)
     }
 
     /// Reads them in the frozen process.

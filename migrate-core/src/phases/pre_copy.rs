@@ -14,7 +14,7 @@ use super::subject::Subject;
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
-use crate::image::Skeleton;
+use crate::image::{Early, Skeleton};
 use crate::memory::decide::{Decision, Limits, Past, decide};
 use crate::memory::page_set::PageSet;
 use crate::memory::send::{PageSource, PageStreams};
@@ -87,9 +87,10 @@ impl<'r, 'o> Ready<'r, 'o> {
             other => return Err(peer.unexpected(&other)),
         }
         fault::point(2, peer.stream())?;
-        peer.send(&ToDestination::Files(subject.files.early()?))?;
+        let (files, descriptors) = subject.files.early();
+        peer.send(&ToDestination::Early(Early { files, descriptors, threads: subject.early_threads()? }))?;
         match peer.receive()? {
-            ToSource::Opened => {}
+            ToSource::Made => {}
             other => return Err(peer.unexpected(&other)),
         }
         let connections = (0..streams).map(|_| peer.open_page_stream()).collect::<Result<Vec<_>>>()?;

@@ -7,15 +7,16 @@ use migrate_linux::pidfd::PidFd;
 
 use super::open_files::OpenFiles;
 use crate::error::{Doing, Error, Result};
-use crate::image::NeededFile;
+use crate::image::{EarlyThread, NeededFile};
 use crate::memory::layout::AddressSpace;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_root};
 use crate::proc::listing::{read_children, read_pids, read_tids};
 use crate::proc::maps::read_maps;
 use crate::proc::stat::{Stat, read_stat};
-use crate::proc::status::{Status, read_status};
+use crate::proc::status::{Status, read_status, read_task_status};
 use crate::proc::timers::read_timers;
+use crate::resources::thread::CredentialsImage;
 
 /// The process to be moved.
 #[derive(Debug)]
@@ -61,6 +62,24 @@ impl Subject {
     /// Reads its address space anew. Err names what has come up that cannot move.
     pub fn refresh_space(&mut self) -> Result<()> {
         refuse(self.space.read_quickly(self.pid)?)
+    }
+
+    /// The threads beside the first that there are now. Err: they cannot be read.
+    pub fn early_threads(&self) -> Result<Vec<EarlyThread>> {
+        let pid = self.pid;
+        let mut threads = Vec::new();
+        for tid in read_tids(pid).doing(|| format!("list the threads of {pid}"))?.into_iter().filter(|tid| *tid != pid)
+        {
+            match read_task_status(pid, tid) {
+                Ok(status) => threads.push(EarlyThread {
+                    tid: innermost(&status.ns_pid, tid),
+                    credentials: CredentialsImage::shown_by(&status),
+                }),
+                Err(e) if is_gone(&e) => {}
+                Err(e) => return Err(Error::io(format!("read thread {tid}"), e)),
+            }
+        }
+        Ok(threads)
     }
 
     /// Reads everything about it. Err names all that cannot move.
@@ -170,15 +189,9 @@ fn what_it_is(pid: i32, status: &Status, stat: &Stat) -> Vec<String> {
     reasons
 }
 
-/// What may have come up since preflight in what ties it to others; for the freeze, when nothing can come up any more.
-pub fn new_relations(pid: i32, threads: usize) -> Result<Vec<String>> {
-    // A list of children is kept for each thread.
-    let children = if threads <= MANY_THREADS {
-        read_children(pid).doing(|| format!("read the children of {pid}"))?
-    } else {
-        let all = read_pids().doing(|| "list the processes".into())?;
-        all.into_iter().filter(|p| read_stat(*p).is_ok_and(|s| s.ppid == pid)).collect()
-    };
+/// The reason that its children are, if it has any.
+pub fn children_of(pid: i32) -> Result<Vec<String>> {
+    let children = read_children(pid).doing(|| format!("read the children of {pid}"))?;
     let mut reasons = Vec::new();
     if let Some(first) = children.first() {
         let name = fs::read_to_string(format!("/proc/{first}/comm")).unwrap_or_default();
@@ -190,21 +203,20 @@ pub fn new_relations(pid: i32, threads: usize) -> Result<Vec<String>> {
             if children.len() == 1 { "" } else { ", …" }
         ));
     }
-    // A kernel without this file (CONFIG_CHECKPOINT_RESTORE) cannot take processes either.
-    if let Ok(timers) = read_timers(pid)
-        && !timers.is_empty()
-    {
-        reasons.push(format!("it has {} POSIX timer(s) (timer_create); they cannot move yet", timers.len()));
-    }
     Ok(reasons)
 }
 
-/// From here on it is quicker to look at all processes than at the children of each thread.
-const MANY_THREADS: usize = 100;
+/// The reason that its POSIX timers are, if it has any.
+pub fn posix_timers(pid: i32) -> Option<String> {
+    // A kernel without this file (CONFIG_CHECKPOINT_RESTORE) cannot take processes either.
+    let timers = read_timers(pid).ok().filter(|timers| !timers.is_empty())?;
+    Some(format!("it has {} POSIX timer(s) (timer_create); they cannot move yet", timers.len()))
+}
 
 /// Reasons in what ties it to others.
 fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
-    let mut reasons = new_relations(pid, status.threads as usize)?;
+    let mut reasons = children_of(pid)?;
+    reasons.extend(posix_timers(pid));
     for (kind, name) in [
         ("mnt", "mount"),
         ("net", "network"),

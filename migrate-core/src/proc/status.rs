@@ -2,8 +2,11 @@
 //! `proc_pid_status`).
 
 use super::text::{lines, number, split_once, words};
-use super::{Malformed, read_parsed};
+use super::{FileError, FileErrorCause, Malformed, failed, read_parsed};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 /// What a `status` file says. `None` is a line that this kernel or this state of the process leaves out
 /// (a zombie and a kernel thread have no memory).
@@ -215,6 +218,32 @@ pub fn read_status(pid: i32) -> io::Result<Status> {
 /// As for [`read_status`].
 pub fn read_task_status(pid: i32, tid: i32) -> io::Result<Status> {
     read_parsed(format!("/proc/{pid}/task/{tid}/status"), parse_status)
+}
+
+/// The status of one thread now, from its file, which was opened before: [`read_task_status`] takes twice as long.
+///
+/// # Errors
+/// As for [`read_status`].
+pub fn read_status_from(file: &File, pid: i32, tid: i32) -> io::Result<Status> {
+    // The kernel writes about 1.5 KiB; the lists of groups and CPUs may make it longer.
+    let mut bytes = vec![0; 4096];
+    let path = || PathBuf::from(format!("/proc/{pid}/task/{tid}/status"));
+    let mut len = 0;
+    loop {
+        match file.read_at(bytes.get_mut(len..).unwrap_or_default(), len as u64) {
+            Ok(0) => break,
+            Ok(got) => len += got,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(failed(path(), cause)),
+        }
+        // A text that fits has been read whole: another read would only say so, and have it written again.
+        if len < bytes.len() {
+            break;
+        }
+        bytes.resize(len * 2, 0);
+    }
+    bytes.truncate(len);
+    parse_status(&bytes).map_err(|cause| FileError { path: path(), cause: FileErrorCause::Malformed(cause) }.into())
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //!                    ◀─────────   Accepted]
 //!   Build            ─────────▶   Offered  → Building    the process is made; pages may come
 //!                    ◀─────────   Built
-//!   Files            ─────────▶   Building → Building    files that can be opened ahead are
-//!                    ◀─────────   Opened
+//!   Early            ─────────▶   Building → Building    what can be made ahead is: open files, threads
+//!                    ◀─────────   Made
 //!  [Update           ─────────▶   Building → Building    the address space has changed
 //!                    ◀─────────   Updated]
 //!   Prepare          ─────────▶   Building → Prepared    it could run; it does not
@@ -24,7 +24,7 @@
 use bincode::{Decode, Encode};
 
 use crate::identity::FileIdentity;
-use crate::image::{EarlyFiles, Final, LayoutUpdate, Offer, Skeleton};
+use crate::image::{Early, Final, LayoutUpdate, Offer, Skeleton};
 use crate::wire_messages;
 
 const MIB: u32 = 1 << 20;
@@ -47,8 +47,8 @@ wire_messages! {
         6 = Commit,
         /// Forget it.
         7 = Discard,
-        /// Open these files already.
-        8 = Files(EarlyFiles) @ 64 * MIB,
+        /// Make these already.
+        8 = Early(Early) @ 64 * MIB,
     }
 }
 
@@ -101,8 +101,8 @@ wire_messages! {
         7 = Running(Running) @ MIB,
         /// Nothing is left of it.
         8 = Discarded,
-        /// The files are open.
-        9 = Opened,
+        /// What can be made ahead is.
+        9 = Made,
     }
 }
 

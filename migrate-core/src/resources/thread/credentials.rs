@@ -1,14 +1,15 @@
 //! Who a thread is: user and group IDs (real, effective, saved, file system), supplementary groups, the five capability sets,
 //! securebits (keep-caps among them), no_new_privs (credentials(7), capabilities(7)).
 //!
-//! They are the thread's own; libc only makes them look like the process's. Restored last of all: afterwards the thread may
-//! not be allowed to restore anything else.
+//! They are the thread's own; libc only makes them look like the process's. Of the first thread they are restored last of all:
+//! afterwards it may not be allowed to restore what belongs to the process.
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Results, Ticket};
 
 use crate::error::{Error, Result};
+use crate::proc::status::Status;
 use crate::resources::{FrozenThread, TaskKind};
 
 /// What travels.
@@ -26,6 +27,24 @@ pub struct CredentialsImage {
     ambient: u64,
     securebits: u32,
     no_new_privs: bool,
+}
+
+impl CredentialsImage {
+    /// What a thread shows from outside: all but securebits, which nearly always are none.
+    pub fn shown_by(status: &Status) -> CredentialsImage {
+        CredentialsImage {
+            uid: status.uid,
+            gid: status.gid,
+            groups: status.groups.clone(),
+            inheritable: status.cap_inheritable,
+            permitted: status.cap_permitted,
+            effective: status.cap_effective,
+            bounding: status.cap_bounding,
+            ambient: status.cap_ambient,
+            securebits: 0,
+            no_new_privs: status.no_new_privs.unwrap_or(false),
+        }
+    }
 }
 
 /// The kind.
@@ -48,19 +67,7 @@ impl TaskKind for Credentials {
 
     fn answer(asked: &Ticket, results: &Results, from: &FrozenThread) -> Result<CredentialsImage> {
         let securebits = results.value(*asked).map_err(|e| Error::io("read securebits".into(), e.into()))?;
-        let s = &from.status;
-        Ok(CredentialsImage {
-            uid: s.uid,
-            gid: s.gid,
-            groups: s.groups.clone(),
-            inheritable: s.cap_inheritable,
-            permitted: s.cap_permitted,
-            effective: s.cap_effective,
-            bounding: s.cap_bounding,
-            ambient: s.cap_ambient,
-            securebits: securebits as u32,
-            no_new_privs: s.no_new_privs.unwrap_or(false),
-        })
+        Ok(CredentialsImage { securebits: securebits as u32, ..CredentialsImage::shown_by(&from.status) })
     }
 
     fn restore(c: &CredentialsImage, batch: &mut Batch) {

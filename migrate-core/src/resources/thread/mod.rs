@@ -14,12 +14,13 @@ mod timer_slack;
 
 use bincode::{Decode, Encode};
 pub use clear_child_tid::ClearChildTid;
+pub use credentials::{Credentials, CredentialsImage};
 pub use pending_signals::ProcessSignals;
 
 use super::task_kinds;
 
 task_kinds! {
-    /// What calls inside a thread read and set. Credentials last: after them the thread may not be allowed the rest.
+    /// What calls inside a thread read and set, and needs no privileges.
     ThreadCalls, ThreadQuestions {
         /// Set by clone3 or set_tid_address.
         clear_child_tid: ClearChildTid,
@@ -39,8 +40,6 @@ task_kinds! {
         timer_slack: timer_slack::TimerSlack,
         /// Signals sent to this thread that wait.
         pending_signals: pending_signals::ThreadSignals,
-        /// Who it is.
-        credentials: credentials::Credentials,
     }
 }
 
@@ -51,6 +50,8 @@ pub struct ThreadState {
     pub tid: i32,
     /// Registers and signal mask: read and set by ptrace.
     pub cpu: cpu::Cpu,
+    /// Who it is.
+    pub credentials: CredentialsImage,
     /// The rest.
     pub calls: ThreadCalls,
 }

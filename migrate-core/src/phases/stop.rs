@@ -1,0 +1,204 @@
+//! Stopping a process with all its threads.
+//!
+//! They are seized while it runs, so that the freeze begins with one request a thread. What the kernel says of a thread only as text takes longer than all else: these files are opened ahead, which halves that,
+//! and with many threads a second OS thread helps to read them.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use migrate_linux::error::Error as LinuxError;
+use migrate_linux::tracee::{Seized, Stop, Stopped};
+use nix::errno::Errno;
+
+use super::subject::innermost;
+use crate::error::{Doing, Error, Result};
+use crate::proc::listing::read_tids;
+use crate::proc::status::{Status, read_status, read_status_from, read_task_status};
+use crate::resources::FrozenThread;
+
+/// Below this many threads, a second OS thread would cost more than it saves.
+const MANY: usize = 16;
+/// How many threads are interrupted before the first of them is waited for: they stop while others are interrupted.
+const AHEAD: usize = 32;
+
+/// A process whose threads are traced, and run. Dropped, it is as it was.
+#[must_use]
+pub struct SeizedProcess {
+    pid: i32,
+    known: BTreeSet<i32>,
+    running: Vec<Seized>,
+    statuses: Statuses,
+}
+
+impl SeizedProcess {
+    /// Seizes the threads that there are. More may come: [`SeizedProcess::stop`] sees to them.
+    pub fn seize(pid: i32) -> Result<SeizedProcess> {
+        let mut process =
+            SeizedProcess { pid, known: BTreeSet::new(), running: Vec::new(), statuses: Statuses::new(pid) };
+        process.seize_new()?;
+        Ok(process)
+    }
+
+    fn seize_new(&mut self) -> Result<()> {
+        let pid = self.pid;
+        for tid in read_tids(pid).doing(|| format!("list the threads of {pid}"))? {
+            if !self.known.insert(tid) {
+                continue;
+            }
+            match Seized::seize(tid, false) {
+                Ok(thread) => {
+                    self.running.push(thread);
+                    self.statuses.open(tid);
+                }
+                // It has ended between the listing and now.
+                Err(_) if !Path::new(&format!("/proc/{pid}/task/{tid}")).exists() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops every thread, and reads what it is. The first one comes first. What comes with them is for being dropped once the process
+    /// runs again: closing so many files takes time.
+    ///
+    /// Err: all of them run, as if nothing had happened.
+    pub fn stop(mut self) -> Result<(Vec<FrozenThread>, Statuses)> {
+        let pid = self.pid;
+        let mut threads: Vec<FrozenThread> = Vec::with_capacity(self.running.len());
+        loop {
+            threads.extend(stop_seized(pid, std::mem::take(&mut self.running), &self.statuses)?);
+            // A thread that was not stopped yet may have made new ones. Listing them all is dear, and nearly always there are none.
+            let first = read_status(pid).doing(|| format!("read process {pid}"))?;
+            if first.threads == threads.len() as u64 {
+                break;
+            }
+            let before = self.known.len();
+            self.seize_new()?;
+            if self.known.len() == before {
+                // One that has ended is counted until it is reaped, the first one until the last has ended.
+                break;
+            }
+        }
+        threads.sort_by_key(|t| (t.tid != t.pid, t.tid));
+        match threads.first() {
+            Some(first) if first.tid == first.pid => Ok((threads, self.statuses)),
+            _ => Err(Error::Refused(vec![format!("the first thread of {pid} has ended")])),
+        }
+    }
+}
+
+/// Stops each, and reads what it is.
+fn stop_seized(pid: i32, seized: Vec<Seized>, statuses: &Statuses) -> Result<Vec<FrozenThread>> {
+    let (tell, told) = channel();
+    let (stopped, texts) = if seized.len() < MANY {
+        let stopped = wait_for_all(pid, seized, &tell)?;
+        drop(tell);
+        (stopped, statuses.read_all(&Mutex::new(told)))
+    } else {
+        let told = Mutex::new(told);
+        thread::scope(|scope| {
+            let helper = scope.spawn(|| statuses.read_all(&told));
+            let stopped = wait_for_all(pid, seized, &tell);
+            drop(tell);
+            let mut texts = statuses.read_all(&told);
+            texts.extend(helper.join().map_err(|_| Error::Invalid("reading the threads' status failed".into()))?);
+            Ok::<_, Error>((stopped?, texts))
+        })?
+    };
+    let mut texts: HashMap<i32, io::Result<Status>> = texts.into_iter().collect();
+    let mut threads = Vec::with_capacity(stopped.len());
+    for stopped in stopped {
+        let tid = stopped.tid();
+        let status = texts.remove(&tid).unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+        let status = status.doing(|| format!("read thread {tid}"))?;
+        let (pid, tid) = (innermost(&status.ns_tgid, pid), innermost(&status.ns_pid, tid));
+        threads.push(FrozenThread { stopped, pid, tid, status });
+    }
+    Ok(threads)
+}
+
+/// Interrupts each, waits until it stands, tells its ID, and reads its registers.
+fn wait_for_all(pid: i32, seized: Vec<Seized>, tell: &Sender<i32>) -> Result<Vec<Stopped>> {
+    let mut all = Vec::with_capacity(seized.len());
+    let mut interrupted = VecDeque::with_capacity(AHEAD);
+    let mut rest = seized.into_iter();
+    loop {
+        let next = rest.next();
+        if let Some(thread) = next {
+            match thread.interrupt() {
+                Ok(()) => {}
+                // It has ended; waiting for it will say so.
+                Err(LinuxError::Tracee { source: Errno::ESRCH, .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+            interrupted.push_back(thread);
+            if interrupted.len() < AHEAD {
+                continue;
+            }
+        }
+        let Some(thread) = interrupted.pop_front() else { return Ok(all) };
+        all.extend(wait_for(pid, thread, tell)?);
+    }
+}
+
+fn wait_for(pid: i32, thread: Seized, tell: &Sender<i32>) -> Result<Option<Stopped>> {
+    let tid = thread.tid();
+    let (stopped, stop) = match thread.wait_stopped() {
+        Ok(stopped) => stopped,
+        Err(LinuxError::Gone { .. }) if tid != pid => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    if let Stop::Event { signal } = stop
+        && signal != nix::libc::SIGTRAP
+    {
+        return Err(Error::Refused(vec![format!(
+            "{pid} was stopped by signal {signal} (job control); continue it first: kill -CONT {pid}"
+        )]));
+    }
+    // Fails only when nobody reads, and then there is no status.
+    let _ = tell.send(tid);
+    // They are wanted in any case, and reading them gives the others time.
+    stopped.registers()?;
+    stopped.signal_mask()?;
+    stopped.rseq()?;
+    Ok(Some(stopped))
+}
+
+/// The threads' status files.
+#[derive(Debug)]
+pub struct Statuses {
+    pid: i32,
+    open: HashMap<i32, File>,
+}
+
+impl Statuses {
+    fn new(pid: i32) -> Statuses {
+        Statuses { pid, open: HashMap::new() }
+    }
+
+    /// One that cannot be opened now, for want of descriptors perhaps, is opened when it is read.
+    fn open(&mut self, tid: i32) {
+        if let Ok(file) = File::open(format!("/proc/{}/task/{tid}/status", self.pid)) {
+            self.open.insert(tid, file);
+        }
+    }
+
+    /// Reads those of the threads that are told, until there is nobody left to tell; several OS threads may share that.
+    fn read_all(&self, told: &Mutex<Receiver<i32>>) -> Vec<(i32, io::Result<Status>)> {
+        let next = || told.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        let mut all = Vec::new();
+        while let Some(tid) = next() {
+            let status = match self.open.get(&tid) {
+                Some(file) => read_status_from(file, self.pid, tid),
+                None => read_task_status(self.pid, tid),
+            };
+            all.push((tid, status));
+        }
+        all
+    }
+}
