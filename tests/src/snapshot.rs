@@ -122,10 +122,12 @@ impl Snapshot {
 
         let mut threads = BTreeMap::new();
         for (tid, directory) in numbered(&directory.join("task"))? {
-            let mut fields = stat(&directory)?;
-            fields.extend(status(&directory)?);
-            fields.insert("comm".into(), fs::read(directory.join("comm"))?.escape_ascii().to_string());
-            threads.insert(tid, fields);
+            match thread(&directory) {
+                Ok(fields) => drop(threads.insert(tid, fields)),
+                // It has ended since the listing.
+                Err(_) if !directory.exists() => {}
+                Err(error) => return Err(error),
+            }
         }
 
         let mut descriptors = BTreeMap::new();
@@ -154,6 +156,13 @@ fn numbered(directory: &Path) -> io::Result<BTreeMap<i32, PathBuf>> {
         }
     }
     Ok(found)
+}
+
+fn thread(directory: &Path) -> io::Result<Fields> {
+    let mut fields = stat(directory)?;
+    fields.extend(status(directory)?);
+    fields.insert("comm".into(), fs::read(directory.join("comm"))?.escape_ascii().to_string());
+    Ok(fields)
 }
 
 fn stat(directory: &Path) -> io::Result<Fields> {

@@ -17,8 +17,11 @@ const REFUSED: [(&str, &str); 3] = [
 ];
 
 /// What a subject changes all the time, by itself: two looks never show the same.
-const RESTLESS: [(&str, &str); 5] = [
+const RESTLESS: [(&str, &str); 8] = [
     ("mem_remapping", "memory: "),
+    ("threads_restless", "memory: "),
+    ("threads_restless", "hreads: "),
+    ("threads_restless", "thread"),
     ("file_offset", "descriptor 5: pos: "),
     ("itimer_periodic", "ShdPnd: "),
     // Inside the call its temporary mask shows, between two calls its own.
