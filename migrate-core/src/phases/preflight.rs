@@ -8,7 +8,7 @@ use nix::libc::{O_ACCMODE, O_RDONLY};
 use super::peer::Peer;
 use super::pre_copy::Ready;
 use super::record::Record;
-use super::subject::{Subject, innermost};
+use super::subject::{Subject, innermost, other_threads};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
@@ -16,8 +16,6 @@ use crate::image::layout::Backing;
 use crate::image::{CpuDescription, NeededFile, Offer};
 use crate::phase::Phase;
 use crate::plan::Plan;
-use crate::proc::listing::read_tids;
-use crate::proc::status::read_task_status;
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file;
 
@@ -90,12 +88,7 @@ fn needed_files(subject: &Subject, cache: &mut DigestCache) -> Result<Vec<Needed
 fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
     let pid = subject.pid_inside();
     let mut tids = vec![pid];
-    for tid in read_tids(plan.pid).doing(|| format!("read the threads of {}", plan.pid))? {
-        if tid != plan.pid {
-            let status = read_task_status(plan.pid, tid).doing(|| format!("read thread {tid}"))?;
-            tids.push(innermost(&status.ns_pid, tid));
-        }
-    }
+    tids.extend(other_threads(plan.pid)?.into_iter().map(|(tid, _)| tid));
     let (mut group, mut session) = (innermost(&subject.status.ns_pgid, 0), innermost(&subject.status.ns_sid, 0));
     let mut warning = None;
     if session == 0 || group == 0 {

@@ -6,7 +6,6 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -17,7 +16,9 @@ use nix::errno::Errno;
 
 use super::subject::innermost;
 use crate::error::{Doing, Error, Result};
+use crate::proc::is_gone;
 use crate::proc::listing::read_tids;
+use crate::proc::stat::read_task_stat;
 use crate::proc::status::{Status, read_status, read_status_from, read_task_status};
 use crate::resources::FrozenThread;
 
@@ -30,7 +31,7 @@ const AHEAD: usize = 32;
 #[must_use]
 pub struct SeizedProcess {
     pid: i32,
-    known: BTreeSet<i32>,
+    seized: BTreeSet<i32>,
     running: Vec<Seized>,
     statuses: Statuses,
 }
@@ -39,7 +40,7 @@ impl SeizedProcess {
     /// Seizes the threads that there are. More may come: [`SeizedProcess::stop`] sees to them.
     pub fn seize(pid: i32) -> Result<SeizedProcess> {
         let mut process =
-            SeizedProcess { pid, known: BTreeSet::new(), running: Vec::new(), statuses: Statuses::new(pid) };
+            SeizedProcess { pid, seized: BTreeSet::new(), running: Vec::new(), statuses: Statuses::new(pid) };
         process.seize_new()?;
         Ok(process)
     }
@@ -47,16 +48,17 @@ impl SeizedProcess {
     fn seize_new(&mut self) -> Result<()> {
         let pid = self.pid;
         for tid in read_tids(pid).doing(|| format!("list the threads of {pid}"))? {
-            if !self.known.insert(tid) {
+            if self.seized.contains(&tid) {
                 continue;
             }
             match Seized::seize(tid, false) {
                 Ok(thread) => {
                     self.running.push(thread);
+                    self.seized.insert(tid);
                     self.statuses.open(tid);
                 }
-                // It has ended between the listing and now.
-                Err(_) if !Path::new(&format!("/proc/{pid}/task/{tid}")).exists() => {}
+                // Between the listing and now.
+                Err(_) if has_ended(pid, tid) => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -72,14 +74,15 @@ impl SeizedProcess {
         let mut threads: Vec<FrozenThread> = Vec::with_capacity(self.running.len());
         loop {
             threads.extend(stop_seized(pid, std::mem::take(&mut self.running), &self.statuses)?);
+            // Whose thread has ended may be another's number by now.
+            self.seized = threads.iter().map(|t| t.stopped.tid()).collect();
             // A thread that was not stopped yet may have made new ones. Listing them all is dear, and nearly always there are none.
             let first = read_status(pid).doing(|| format!("read process {pid}"))?;
             if first.threads == threads.len() as u64 {
                 break;
             }
-            let before = self.known.len();
             self.seize_new()?;
-            if self.known.len() == before {
+            if self.running.is_empty() {
                 // One that has ended is counted until it is reaped, the first one until the last has ended.
                 break;
             }
@@ -89,6 +92,13 @@ impl SeizedProcess {
             Some(first) if first.tid == first.pid => Ok((threads, self.statuses)),
             _ => Err(Error::Refused(vec![format!("the first thread of {pid} has ended")])),
         }
+    }
+}
+
+fn has_ended(pid: i32, tid: i32) -> bool {
+    match read_task_stat(pid, tid) {
+        Ok(stat) => matches!(stat.state, b'Z' | b'X'),
+        Err(error) => is_gone(&error),
     }
 }
 

@@ -66,20 +66,10 @@ impl Subject {
 
     /// The threads beside the first that there are now. Err: they cannot be read.
     pub fn early_threads(&self) -> Result<Vec<EarlyThread>> {
-        let pid = self.pid;
-        let mut threads = Vec::new();
-        for tid in read_tids(pid).doing(|| format!("list the threads of {pid}"))?.into_iter().filter(|tid| *tid != pid)
-        {
-            match read_task_status(pid, tid) {
-                Ok(status) => threads.push(EarlyThread {
-                    tid: innermost(&status.ns_pid, tid),
-                    credentials: CredentialsImage::shown_by(&status),
-                }),
-                Err(e) if is_gone(&e) => {}
-                Err(e) => return Err(Error::io(format!("read thread {tid}"), e)),
-            }
-        }
-        Ok(threads)
+        let threads = other_threads(self.pid)?;
+        let early =
+            |(tid, status): (i32, Status)| EarlyThread { tid, credentials: CredentialsImage::shown_by(&status) };
+        Ok(threads.into_iter().map(early).collect())
     }
 
     /// Reads everything about it. Err names all that cannot move.
@@ -149,6 +139,19 @@ pub fn boot_id() -> String {
 /// The number in the innermost PID namespace.
 pub fn innermost(numbers: &[i32], otherwise: i32) -> i32 {
     numbers.last().copied().unwrap_or(otherwise)
+}
+
+/// The threads beside the first: the ID in the innermost PID namespace, and the status. Err: they cannot be read.
+pub fn other_threads(pid: i32) -> Result<Vec<(i32, Status)>> {
+    let mut threads = Vec::new();
+    for tid in read_tids(pid).doing(|| format!("list the threads of {pid}"))?.into_iter().filter(|tid| *tid != pid) {
+        match read_task_status(pid, tid) {
+            Ok(status) => threads.push((innermost(&status.ns_pid, tid), status)),
+            Err(e) if is_gone(&e) => {}
+            Err(e) => return Err(Error::io(format!("read thread {tid}"), e)),
+        }
+    }
+    Ok(threads)
 }
 
 fn refuse(obstacles: Vec<String>) -> Result<()> {
