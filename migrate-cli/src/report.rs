@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use indicatif::{HumanBytes, HumanCount};
-use migrate_core::phase::{Outcome, PageCounts, Report, Throttled, display_duration};
+use migrate_core::phase::{Outcome, PageCounts, Report, Throttled, Timing, display_duration};
 use migrate_core::plan::Plan;
 use serde_json::{Map, Value, json};
 
@@ -46,12 +46,6 @@ pub fn json(report: &Report) -> Value {
         Outcome::StayedHere { why } => ("stayed", Some(why)),
         Outcome::InDoubt { why } => ("in-doubt", Some(why)),
     };
-    // A step may come more than once, as a round of copying does.
-    let mut phases = Map::new();
-    for timing in &report.phases {
-        let before = phases.get(&timing.name).and_then(Value::as_u64).unwrap_or(0);
-        phases.insert(timing.name.clone(), before.saturating_add(timing.us).into());
-    }
     json!({
         "outcome": outcome,
         "pid": report.pid,
@@ -64,12 +58,34 @@ pub fn json(report: &Report) -> Value {
         "compressed_to": report.compressed_to,
         "pages_sent": report.pages.sent,
         "rounds": report.rounds,
-        "phases": phases,
+        "phases": by_name(report.phases.iter()),
+        "downtime": by_name(report.phases.iter().filter(|t| t.frozen && !t.part)),
         "tracker": report.tracker,
         "throttle": report.throttled,
         "verified": report.verified,
         "warnings": report.warnings,
     })
+}
+
+/// In the order in which they happened.
+fn by_name<'a>(timings: impl Iterator<Item = &'a Timing>) -> Map<String, Value> {
+    let mut named = Map::new();
+    for timing in timings {
+        // A step may come more than once, as a round of copying does.
+        let before = named.get(&timing.name).and_then(Value::as_u64).unwrap_or(0);
+        named.insert(timing.name.clone(), before.saturating_add(timing.us).into());
+    }
+    named
+}
+
+const STOOD: &str = "stood still";
+
+fn indentation(timing: &Timing) -> &'static str {
+    match (timing.frozen, timing.part) {
+        (false, _) => "",
+        (true, false) => "  ",
+        (true, true) => "    ",
+    }
 }
 
 /// Where the time went and what was sent.
@@ -78,10 +94,17 @@ pub fn details(report: &Report) -> String {
     let mut line = |arguments: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "{arguments}");
     };
-    let width = report.phases.iter().map(|t| t.name.chars().count()).max().unwrap_or(0);
+    let name = |t: &Timing| format!("{}{}", indentation(t), t.name);
+    let width = report.phases.iter().map(|t| name(t).chars().count()).max().unwrap_or(0).max(STOOD.len());
+    let mut told = false;
     for timing in &report.phases {
-        let frozen = if timing.frozen { "  it stood still" } else { "" };
-        line(format_args!("  {:width$}  {:>8}{frozen}", timing.name, display_duration(timing.us)));
+        if timing.frozen && !std::mem::replace(&mut told, true) {
+            let downtime = report.downtime_us.unwrap_or(0);
+            line(format_args!("  {STOOD:width$}  {:>8}, of which", display_duration(downtime)));
+        }
+        // Steps of the downtime are short, and told so that they add up.
+        let took = if timing.frozen { format!("{} µs", HumanCount(timing.us)) } else { display_duration(timing.us) };
+        line(format_args!("  {:width$}  {took:>8}", name(timing)));
     }
     line(format_args!("  sent {}", HumanBytes(report.bytes_sent)));
     if report.compressed_from > 0 {
@@ -111,12 +134,12 @@ pub fn details(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use migrate_core::phase::{Round, Timing};
+    use migrate_core::phase::Round;
 
     use super::*;
 
     fn report(outcome: Outcome) -> Report {
-        let timing = |name: &str, us, frozen| Timing { name: name.into(), us, frozen };
+        let timing = |name: &str, us, frozen| Timing { name: name.into(), us, frozen, part: name.starts_with("there") };
         Report {
             outcome,
             pid: 4242,
@@ -130,7 +153,13 @@ mod tests {
             compressed_to: 0,
             pages: PageCounts { sent: 3000, zero: 40, not_needed: 5 },
             rounds: vec![Round { pages: 2900, bytes: 11_000_000, us: 90_000 }, Round { pages: 100, bytes: 400, us: 5 }],
-            phases: vec![timing("pre-copy", 90_000, false), timing("pre-copy", 5, false), timing("freeze", 300, true)],
+            phases: vec![
+                timing("pre-copy", 90_000, false),
+                timing("pre-copy", 5, false),
+                timing("freeze", 300, true),
+                timing("apply", 6_000, true),
+                timing("there: descriptors", 5_000, true),
+            ],
             tracker: "pagemap-scan".into(),
             throttled: Some(Throttled { percent: 60, us: 1_300_000, stood_us: 700_000 }),
             verified: false,
@@ -152,7 +181,8 @@ mod tests {
             "compressed_to": 0,
             "pages_sent": 3000,
             "rounds": [{"pages": 2900, "bytes": 11000000, "us": 90000}, {"pages": 100, "bytes": 400, "us": 5}],
-            "phases": {"pre-copy": 90005, "freeze": 300},
+            "phases": {"pre-copy": 90005, "freeze": 300, "apply": 6000, "there: descriptors": 5000},
+            "downtime": {"freeze": 300, "apply": 6000},
             "tracker": "pagemap-scan",
             "throttle": {"percent": 60, "us": 1300000, "stood_us": 700000},
             "verified": false,
@@ -160,7 +190,12 @@ mod tests {
         });
         let value = json(&report(Outcome::Moved));
         assert_eq!(value, expected);
-        assert!(!value.to_string().contains('\n'));
+        let text = value.to_string();
+        assert!(!text.contains('\n'));
+        // Not by the alphabet.
+        let order =
+            ["\"pre-copy\":", "\"freeze\":", "\"apply\":", "\"there: descriptors\":"].map(|name| text.find(name));
+        assert!(order.is_sorted() && order[0].is_some(), "{text}");
     }
 
     #[test]
@@ -177,9 +212,12 @@ mod tests {
     #[test]
     fn the_details_are_lines() {
         let expected = "  \
-  pre-copy     90 ms
-  pre-copy    0.0 ms
-  freeze      0.3 ms  it stood still
+  pre-copy                   90 ms
+  pre-copy                  0.0 ms
+  stood still               6.3 ms, of which
+    freeze                  300 µs
+    apply                 6,000 µs
+      there: descriptors  5,000 µs
   sent 11.77 MiB
   pages: 3,000 sent, 40 zero, 5 not needed
   round 1: 2,900 pages, 10.49 MiB in 90 ms

@@ -140,8 +140,10 @@ pub struct Timing {
     pub name: String,
     /// How long it took, microseconds.
     pub us: u64,
-    /// Whether the process stood still during it.
+    /// Whether the process stood still during it. Those steps follow each other without a gap and add up to the downtime.
     pub frozen: bool,
+    /// A part of the step above it, by the destination's clock: its time is in that one's already.
+    pub part: bool,
 }
 
 /// What a migration did; the final message of `push`.
@@ -173,7 +175,7 @@ pub struct Report {
     pub pages: PageCounts,
     /// Rounds in order.
     pub rounds: Vec<Round>,
-    /// Phases and steps in order.
+    /// Phases and steps, in the order in which they happened.
     pub phases: Vec<Timing>,
     /// How changed pages were found: `pagemap-scan`, `soft-dirty` or `none`.
     pub tracker: String,

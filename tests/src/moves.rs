@@ -1,8 +1,7 @@
 //! One `migrate-cli push` and what it reported.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// The object that `push --json` prints on the last line of its standard output.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,8 +28,10 @@ pub struct Report {
     pub pages_sent: u64,
     /// Rounds of copying.
     pub rounds: Vec<Round>,
-    /// Microseconds by phase.
-    pub phases: BTreeMap<String, u64>,
+    /// Microseconds by phase and step, in the order in which they happened.
+    pub phases: Map<String, Value>,
+    /// Microseconds of standing still by step, in order.
+    pub downtime: Map<String, Value>,
     /// How changed pages were found.
     pub tracker: String,
     /// How it was slowed down.
@@ -61,6 +62,13 @@ pub struct Round {
     pub bytes: u64,
     /// Microseconds.
     pub us: u64,
+}
+
+impl Report {
+    /// The sum of the steps of standing still, microseconds.
+    pub fn standing_us(&self) -> u64 {
+        self.downtime.values().filter_map(Value::as_u64).sum()
+    }
 }
 
 /// A push that has ended.

@@ -1,7 +1,5 @@
 //! Capture: what the frozen process is, read in batches, while the page streams send what memory is still to be sent.
 
-use std::time::Instant;
-
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
 use migrate_linux::remote::{Batch, Ticket};
@@ -58,6 +56,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     record.enter(Phase::Capture);
     let counted = undo.held.streams.as_ref().map(|s| s.counters.snapshot()).unwrap_or_default();
     let mut layout = start_last_round(&undo, &mut subject, &mut pages)?;
+    record.step("final scan");
     let mut digest = None;
     if pages.verify {
         let (taken, nothing) = take_digest(record, &mut undo, &subject, &mut pages, layout)?;
@@ -85,6 +84,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     undo.held.fault(6)?;
     // Ending the dirty tracking takes 25 ms a GiB: later.
     undo.held.pages = Some(pages);
+    record.step("capture");
     Ok(Captured { record, undo, subject, image, counted })
 }
 
@@ -121,7 +121,6 @@ fn take_digest(
     pages: &mut Pages,
     layout: LayoutUpdate,
 ) -> Result<(Digest, LayoutUpdate)> {
-    let began = Instant::now();
     let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
     peer.send(&ToDestination::Update(layout))?;
     let digest = Digest::of(&subject.space.layout, &pages.source)?;
@@ -132,7 +131,7 @@ fn take_digest(
     let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
     streams.finish_round(|_| ())?;
     pages.layout_version += 1;
-    record.timing("digest", began.elapsed(), true);
+    record.step("digest");
     record.verified = true;
     let nothing = LayoutUpdate { change: LayoutChange::none(&subject.space.layout), ..LayoutUpdate::default() };
     Ok((digest, nothing))

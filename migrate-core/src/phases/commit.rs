@@ -29,7 +29,8 @@ pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
     undo.disarm();
     match tell(&mut undo) {
         Ok(running) => {
-            record.timing("resume there", Duration::from_micros(running.resume_us), true);
+            record.runs_again("resume");
+            record.part("there: let it run", running.resume_us);
             moved(record, undo, &doubt, running.pid)
         }
         Err(error) => settle(record, undo, &doubt, &error.to_string()),
@@ -77,7 +78,7 @@ fn settle(record: &mut Record<'_>, undo: UndoList, doubt: &Doubt, what: &str) ->
 }
 
 fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: i32) -> Outcome {
-    record.runs_again();
+    record.runs_again("resume");
     record.pid_there = Some(pid_there);
     if let Some(frozen) = undo.held.frozen.take() {
         frozen.kill(doubt.process.pid);
@@ -93,14 +94,14 @@ fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: 
 
 fn stays(record: &mut Record<'_>, undo: UndoList, why: String) -> Outcome {
     undo.roll_back();
-    record.runs_again();
+    record.runs_again("undo");
     Outcome::StayedHere { why }
 }
 
 /// The process is left standing here: stopped, no longer traced. Its state file stays.
 fn in_doubt(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, what: &str) -> Outcome {
     let left = undo.held.frozen.take().map_or(Ok(()), |frozen| frozen.leave_standing());
-    record.runs_again();
+    record.runs_again("ask");
     let note = left.map_or_else(|error| format!(" ({error})"), |()| String::new());
     let Doubt { id, host, .. } = doubt;
     Outcome::InDoubt {

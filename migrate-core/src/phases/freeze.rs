@@ -83,6 +83,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     }
     let frozen = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     frozen.gadget = find_gadget(&subject.space.layout, &pages.source)?;
+    record.step("freeze");
     Ok(Frozen { record, undo, subject, pages })
 }
 

@@ -16,7 +16,9 @@ pub struct Record<'o> {
     phase: Option<(Phase, Instant)>,
     timings: Vec<Timing>,
     frozen_since: Option<Instant>,
-    downtime: Option<Duration>,
+    /// Of the downtime, what is in steps that are done.
+    stood_us: u64,
+    downtime_us: Option<u64>,
     /// The program's name.
     pub name: String,
     /// The PID at the destination.
@@ -50,7 +52,8 @@ impl<'o> Record<'o> {
             phase: None,
             timings: Vec::new(),
             frozen_since: None,
-            downtime: None,
+            stood_us: 0,
+            downtime_us: None,
             name: String::new(),
             pid_there: None,
             bytes_sent: 0,
@@ -74,14 +77,12 @@ impl<'o> Record<'o> {
 
     fn close_phase(&mut self) {
         if let Some((phase, since)) = self.phase.take() {
-            let frozen = matches!(phase, Phase::Freeze | Phase::Capture | Phase::Transfer | Phase::Commit);
-            self.timing(phase.name(), since.elapsed(), frozen);
+            // The others are told step by step.
+            if matches!(phase, Phase::Preflight | Phase::PreCopy { .. }) {
+                let us = since.elapsed().as_micros() as u64;
+                self.timings.push(Timing { name: phase.name().into(), us, frozen: false, part: false });
+            }
         }
-    }
-
-    /// A step took this long.
-    pub fn timing(&mut self, name: impl Into<String>, took: Duration, frozen: bool) {
-        self.timings.push(Timing { name: name.into(), us: took.as_micros() as u64, frozen });
     }
 
     /// The first thread is about to be stopped.
@@ -89,11 +90,26 @@ impl<'o> Record<'o> {
         self.frozen_since = Some(Instant::now());
     }
 
-    /// It runs again, here or there.
-    pub fn runs_again(&mut self) {
-        if let Some(since) = self.frozen_since.take() {
-            self.downtime = Some(since.elapsed());
-            self.close_phase();
+    /// A step of the downtime is done, which began where the one before it ended.
+    pub fn step(&mut self, name: &str) {
+        if let Some(since) = self.frozen_since {
+            // Whole microseconds, none of which is in two steps or in none.
+            let until = since.elapsed().as_micros() as u64;
+            let before = std::mem::replace(&mut self.stood_us, until);
+            self.timings.push(Timing { name: name.into(), us: until - before, frozen: true, part: false });
+        }
+    }
+
+    /// A part of the step that has just been done took so long, as the destination says.
+    pub fn part(&mut self, name: impl Into<String>, us: u64) {
+        self.timings.push(Timing { name: name.into(), us, frozen: true, part: true });
+    }
+
+    /// It runs again, here or there. `name`: the last step.
+    pub fn runs_again(&mut self, name: &str) {
+        self.step(name);
+        if self.frozen_since.take().is_some() {
+            self.downtime_us = Some(self.stood_us);
         }
     }
 
@@ -140,12 +156,15 @@ impl<'o> Record<'o> {
     /// It is over.
     pub fn finish(mut self, result: Result<Outcome>) -> Report {
         self.close_phase();
-        self.runs_again();
+        self.runs_again("undo");
         self.full_speed(Duration::ZERO);
         if let Some(&Throttled { percent, us, stood_us }) = self.throttled.as_ref() {
-            let (us, stood) = (display_duration(us), display_duration(stood_us));
+            // For how long it stood is not known of a move that failed before the freeze.
+            let stood =
+                if stood_us > 0 { format!(" ({} of standing)", display_duration(stood_us)) } else { String::new() };
+            let us = display_duration(us);
             self.warn(format!(
-                "it changed its memory faster than it could be sent and was slowed down, at last by {percent} %, for {us} ({stood} of standing)"
+                "it changed its memory faster than it could be sent and was slowed down, at last by {percent} %, for {us}{stood}"
             ));
         }
         let moved = matches!(result, Ok(Outcome::Moved));
@@ -157,7 +176,7 @@ impl<'o> Record<'o> {
             pid_there: self.pid_there,
             name: self.name,
             host: self.host,
-            downtime_us: self.downtime.map(|d| d.as_micros() as u64),
+            downtime_us: self.downtime_us,
             total_us: self.began.elapsed().as_micros() as u64,
             bytes_sent: self.bytes_sent,
             compressed_from: self.compressed.0,

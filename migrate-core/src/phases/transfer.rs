@@ -51,15 +51,15 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     // First the pages: when they fail, the destination waits for them and answers nothing.
     let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
     streams.finish_round(|_| ())?;
+    record.step("send");
     let ready = match peer.receive()? {
         ToSource::Prepared(ready) => ready,
         other => return Err(peer.unexpected(&other)),
     };
     fault::point(8, peer.stream())?;
     ready.warnings.into_iter().for_each(|w| record.warn(w));
-    for (name, us) in ready.timings {
-        record.timing(name, Duration::from_micros(us), true);
-    }
+    record.step("apply");
+    ready.timings.into_iter().for_each(|(name, us)| record.part(name, us));
     record.round(&counted, &streams.counters.snapshot(), began.elapsed());
     record.count(&streams.counters.snapshot(), peer.bytes_sent());
     if ready.locks_wanted {

@@ -108,7 +108,7 @@ mod tests {
             compressed_to: 2,
             pages: PageCounts { sent: 1, zero: 2, not_needed: 3 },
             rounds: vec![Round { pages: 4, bytes: 5, us: 6 }],
-            phases: vec![Timing { name: "freeze".into(), us: 7, frozen: true }],
+            phases: vec![Timing { name: "freeze".into(), us: 7, frozen: true, part: false }],
             tracker: "pagemap-scan".into(),
             throttled: Some(Throttled { percent: 8, us: 9, stood_us: 10 }),
             verified: true,

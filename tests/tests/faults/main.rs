@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use hosts::{Host, Subject, Work};
 use migrate_core::fault::{FIRST_THERE, POINTS};
+use migrate_tests::moves::Pushed;
 
 /// Where the process may be afterwards.
 fn allowed(point: u32, action: &str) -> &'static [Host] {
@@ -45,6 +46,7 @@ fn case(work: &Work, point: u32, action: &str) -> Result<Host, String> {
     if !reached.contains(&format!("fault point {point} (")) {
         return Err(format!("the point was not reached: {said}"));
     }
+    attributed(&said)?;
     let host = subject.runs_once().map_err(|why| format!("{why}; push said: {said}"))?;
     if !allowed(point, action).contains(&host) {
         return Err(format!("it runs on {host:?}; push said: {said}"));
@@ -52,6 +54,14 @@ fn case(work: &Work, point: u32, action: &str) -> Result<Host, String> {
     subject.check()?;
     hosts::nothing_left()?;
     Ok(host)
+}
+
+/// However it went, the report's steps of standing still are all of the downtime. A push that was killed reports nothing.
+fn attributed(said: &str) -> Result<(), String> {
+    match Pushed::new(0, said.into(), String::new()).report {
+        Some(report) if report.standing_us() != report.downtime_us.unwrap_or(0) => Err(format!("{report:?}")),
+        _ => Ok(()),
+    }
 }
 
 fn run(points: impl Iterator<Item = (u32, &'static str)>, actions: &[&str]) {
