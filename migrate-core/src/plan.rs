@@ -1,5 +1,6 @@
 //! What the operator asked for.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -55,6 +56,9 @@ pub enum Compression {
     #[default]
     Auto,
 }
+
+/// How many page connections there may be.
+pub const STREAMS: RangeInclusive<u8> = 1..=16;
 
 /// What `push` can be told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

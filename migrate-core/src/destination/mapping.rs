@@ -18,6 +18,7 @@ use crate::fault;
 use crate::image::layout::{Backing, Layout, LayoutChange, MappedFile, ShmObject, Vma, WRITE};
 use crate::image::{LayoutUpdate, Offer, Skeleton};
 use crate::memory::receive::{self, Placement};
+use crate::plan::STREAMS;
 use crate::proc::maps::{Name, read_maps};
 use crate::proc::smaps::VmFlags;
 use crate::protocol::handoff;
@@ -48,13 +49,16 @@ pub fn build(
     if !skeleton.layout.is_valid() {
         return Err(Error::Invalid("the address space makes no sense".into()));
     }
+    if !STREAMS.contains(&skeleton.streams) {
+        return Err(Error::Invalid(format!("{} page connections", skeleton.streams)));
+    }
     let numbers = Numbers { pid: offer.pid, group: offer.group, session: offer.session };
     let taken: Vec<(u64, u64)> = skeleton.layout.vmas.iter().map(|v| (v.start, v.end)).collect();
     let shell = Shell::make(numbers, &taken, skeleton.highest_descriptor, init.spawn_namespace())?;
     let named = init.named(shell.pid)?;
     fault::point(22, control)?;
     let placement = Arc::new(Placement::new(shell.memory.try_clone().doing(|| "open the memory again".into())?));
-    let streams = u32::from(skeleton.streams);
+    let streams = usize::from(skeleton.streams);
     let mut making = Making {
         shell,
         named,
@@ -78,7 +82,7 @@ pub fn build(
 }
 
 /// Takes the page connections as they come, each to a thread of its own.
-fn open_door(pages: &UnixStream, streams: u32, placement: &Arc<Placement>) {
+fn open_door(pages: &UnixStream, streams: usize, placement: &Arc<Placement>) {
     for _ in 0..streams {
         let stream = match handoff::take(pages) {
             Ok(Some(stream)) => stream,
@@ -104,6 +108,10 @@ fn open_door(pages: &UnixStream, streams: u32, placement: &Arc<Placement>) {
 impl Making {
     /// Applies an update between two rounds, or the last one.
     pub fn apply(&mut self, update: &LayoutUpdate) -> Result<()> {
+        self.layout.apply(&update.change);
+        if !self.layout.is_valid() {
+            return Err(Error::Invalid("a change of the address space makes no sense".into()));
+        }
         self.change(&update.change, &update.objects)?;
         let mut batch = Batch::new();
         for (ranges, advice) in [(&update.drops, libc::MADV_DONTNEED), (&update.guards, MADV_GUARD_INSTALL)] {
@@ -113,7 +121,6 @@ impl Making {
             }
         }
         self.shell.run(&batch)?;
-        self.layout.apply(&update.change);
         self.placement.layout_done();
         Ok(())
     }
@@ -217,7 +224,7 @@ impl Making {
                 .doing(|| format!("make shared memory of {} bytes", object.size))?;
             let number = self.shell.give_aside(&[made.as_fd()])?;
             self.tables.objects.extend(number.first().map(|n| (object.id, *n)));
-            self.placement.add_object(object.id, File::from(made));
+            self.placement.add_object(object.id, File::from(made), object.size);
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ struct Making {
     /// The process, as the host's agent names it.
     named: Named,
     placement: std::sync::Arc<Placement>,
-    streams: u32,
+    streams: usize,
     tables: mapping::Tables,
     descriptors: descriptors::Descriptors,
     threads: threads::Threads,

@@ -147,12 +147,14 @@ impl Vma {
 }
 
 impl Layout {
-    /// Whether a peer's layout makes sense: ascending, page-aligned, below the top of user space, and no file or object
-    /// beyond its table.
+    /// Whether a peer's layout makes sense: ascending, page-aligned, below the top of user space, no file beyond its table, and no
+    /// offset beyond what a file can have.
     pub fn is_valid(&self) -> bool {
+        let can_be = |v: &Vma, offset: u64| offset.checked_add(v.len()).is_some_and(|end| i64::try_from(end).is_ok());
         ascending(self.vmas.iter().map(|v| (v.start, v.end)))
             && self.vmas.iter().all(|v| match v.backing {
-                Backing::File { file, .. } => (file as usize) < self.files.len(),
+                Backing::File { file, offset } => (file as usize) < self.files.len() && can_be(v, offset),
+                Backing::Object { offset, .. } => can_be(v, offset),
                 _ => true,
             })
     }
@@ -208,7 +210,8 @@ impl Layout {
 }
 
 impl Layout {
-    /// Follows a change: afterwards this is the layout that it led to, perhaps cut in other places.
+    /// Follows a change: afterwards this is the layout that it led to, perhaps cut in other places. What a peer's change leads to
+    /// need not be valid.
     pub fn apply(&mut self, change: &LayoutChange) {
         let mut gone: Vec<(u64, u64)> =
             change.unmap.iter().copied().chain(change.adjust.iter().map(|v| (v.start, v.end))).collect();
@@ -217,11 +220,11 @@ impl Layout {
         for vma in self.vmas.drain(..) {
             let mut at = vma.start;
             let first = gone.partition_point(|g| g.1 <= vma.start);
-            for &(start, end) in gone[first..].iter().take_while(|g| g.0 < vma.end) {
+            for &(start, end) in gone.iter().skip(first).take_while(|g| g.0 < vma.end) {
                 if start > at {
                     vmas.push(vma.cut(at, start));
                 }
-                at = end;
+                at = at.max(end);
             }
             if at < vma.end {
                 vmas.push(vma.cut(at, vma.end));
@@ -361,7 +364,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_makes_no_sense_is_not_valid() {
+        let files = || vec![MappedFile { path: b"/x".to_vec(), writable: false }];
+        let file = |file, offset| Vma { backing: Backing::File { file, offset }, ..anon(1, 3, 1) };
+        let object = |offset| Vma { backing: Backing::Object { object: 1, offset }, ..anon(1, 3, 1) };
+        let valid = |vmas| Layout { vmas, files: files() }.is_valid();
+        assert!(valid(vec![file(0, 0), anon(3, 4, 1)]) && valid(vec![object(PAGE)]));
+        let last = u64::MAX - PAGE + 1;
+        for bad in [file(1, 0), file(0, last), object(last), object(i64::MAX as u64 - PAGE + 1), anon(1, 1, 1)] {
+            assert!(!valid(vec![bad.clone()]), "{bad:?}");
+        }
+        assert!(!valid(vec![anon(3, 4, 1), anon(1, 2, 1)]) && !valid(vec![anon(1, 3, 1), anon(2, 4, 1)]));
+        assert!(
+            !valid(vec![Vma { start: 1, ..anon(1, 2, 1) }]) && !valid(vec![Vma { end: u64::MAX, ..anon(1, 2, 1) }])
+        );
+    }
+
     proptest! {
+        /// Whatever a peer's change says.
+        #[test]
+        fn any_change_is_followed_without_panic(
+            old in any_layout(),
+            unmap in proptest::collection::vec((any::<u64>(), any::<u64>()), 0..4),
+            near in proptest::collection::vec((0u64..40, 0u64..40), 0..4),
+            map in any_layout(),
+        ) {
+            let unmap = unmap.into_iter().chain(near.into_iter().map(|(a, b)| (a * PAGE, b * PAGE))).collect();
+            let mut new = old.clone();
+            new.apply(&LayoutChange { unmap, map: map.vmas, adjust: old.vmas.clone(), files: old.files.clone() });
+            let _ = new.is_valid();
+        }
+
         /// Applying the change page by page gives the new layout.
         #[test]
         fn a_change_leads_from_old_to_new(old in any_layout(), new in any_layout()) {

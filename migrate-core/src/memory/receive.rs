@@ -12,6 +12,7 @@ use migrate_linux::process_memory::ProcessMemory;
 use zerocopy::IntoBytes;
 
 use crate::error::{Doing, Error, Result};
+use crate::image::layout::PAGE;
 use crate::protocol::pages::{Answer, BATCH_BYTES, BatchBuffer, Header, KIND_BARRIER, REASON_LIMIT, Run};
 
 /// How long the last pages of a frozen process may take. The source gives up earlier when its connection breaks.
@@ -29,11 +30,18 @@ pub struct Placement {
 struct Stand {
     /// Which layout is in place; None: the process is given up.
     layout: Option<u32>,
-    objects: HashMap<u32, Arc<File>>,
-    /// How many streams are through with a round.
-    barriers: HashMap<u32, u32>,
+    objects: HashMap<u32, Object>,
+    /// The round that each stream is through with, and with those before it.
+    barriers: Vec<u32>,
     /// A page could not be placed, or a stream broke.
     failed: bool,
+}
+
+/// Shared memory. Behind its end nothing may be written: that would make it longer.
+#[derive(Debug)]
+struct Object {
+    file: Arc<File>,
+    size: u64,
 }
 
 impl Placement {
@@ -47,16 +55,16 @@ impl Placement {
         self.stand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a shared object.
-    pub fn add_object(&self, id: u32, file: File) {
-        self.stand().objects.insert(id, Arc::new(file));
+    /// Adds a shared object of `size` bytes.
+    pub fn add_object(&self, id: u32, file: File, size: u64) {
+        self.stand().objects.insert(id, Object { file: Arc::new(file), size });
     }
 
     /// The shared objects, by their numbers from 1.
     pub fn objects(&self) -> Result<Vec<Arc<File>>> {
         let stand = self.stand();
         let numbers = 1..=stand.objects.len() as u32;
-        let object = |number| stand.objects.get(&number).cloned();
+        let object = |number| stand.objects.get(&number).map(|object| object.file.clone());
         let objects = numbers.map(object).collect::<Option<_>>();
         objects.ok_or_else(|| Error::Invalid("the shared objects' numbers make no sense".into()))
     }
@@ -68,15 +76,24 @@ impl Placement {
         self.changed.notify_all();
     }
 
+    /// A stream has come. Returns which it is.
+    fn new_stream(&self) -> usize {
+        let mut stand = self.stand();
+        stand.barriers.push(0);
+        stand.barriers.len() - 1
+    }
+
     /// A stream has placed everything of this round and those before it.
-    fn barrier(&self, round: u32) {
-        *self.stand().barriers.entry(round).or_default() += 1;
+    fn barrier(&self, stream: usize, round: u32) {
+        if let Some(through) = self.stand().barriers.get_mut(stream) {
+            *through = round.max(*through);
+        }
         self.changed.notify_all();
     }
 
     /// Waits until every stream has placed everything of a round.
-    pub fn wait_for_round(&self, round: u32, streams: u32) -> Result<()> {
-        let done = |s: &Stand| s.barriers.get(&round).is_some_and(|n| *n >= streams);
+    pub fn wait_for_round(&self, round: u32, streams: usize) -> Result<()> {
+        let done = |s: &Stand| s.barriers.iter().filter(|through| **through >= round).count() >= streams;
         let stand =
             self.changed.wait_timeout_while(self.stand(), LAST_PAGES, |s| s.layout.is_some() && !s.failed && !done(s));
         let (stand, _) = stand.unwrap_or_else(PoisonError::into_inner);
@@ -111,9 +128,16 @@ impl Placement {
             self.memory.write_ranges(&data, bytes).doing(|| "place pages".into())?;
             for_each_zero_piece(runs, |at, zeros| self.memory.write(at, zeros)).doing(|| "place pages of zeros".into())
         } else {
-            let file = self.stand().objects.get(&object).cloned();
-            let file = file
+            let known = self.stand().objects.get(&object).map(|object| (object.file.clone(), object.size));
+            let (file, size) = known
                 .ok_or_else(|| Error::Invalid(format!("pages for shared object {object}, which nobody announced")))?;
+            let end = |run: &Run| run.start.get().saturating_add(run.len());
+            if let Some(beyond) = runs.iter().find(|run| end(run) > size.next_multiple_of(PAGE)) {
+                let end = end(beyond);
+                return Err(Error::Invalid(format!(
+                    "pages up to {end:#x} of shared object {object} of {size:#x} bytes"
+                )));
+            }
             let mut at = 0;
             for run in runs.iter().filter(|r| !r.is_zero()) {
                 let end = at + run.len() as usize;
@@ -148,13 +172,14 @@ pub fn serve(stream: TcpStream, placement: &Placement) -> Result<()> {
 }
 
 fn serve_batches(mut stream: TcpStream, placement: &Placement) -> Result<()> {
+    let number = placement.new_stream();
     let mut buffer = BatchBuffer::default();
     buffer.bytes.reserve_exact(BATCH_BYTES);
     let mut failure = None;
     while let Some(header) = buffer.read(&mut stream).map_err(|e| Error::Invalid(e.to_string()))? {
         if header.kind.get() == KIND_BARRIER {
             if failure.is_none() {
-                placement.barrier(header.round.get());
+                placement.barrier(number, header.round.get());
             }
             answer(&mut stream, header.round.get(), failure.as_deref())?;
         } else if failure.is_none() {
@@ -172,4 +197,48 @@ fn answer(stream: &mut TcpStream, round: u32, failure: Option<&str>) -> Result<(
     let reason = &reason[..reason.len().min(REASON_LIMIT)];
     let head = Answer { round: round.into(), reason: (reason.len() as u32).into() };
     stream.write_all(&[head.as_bytes(), reason].concat()).doing(|| "answer a barrier".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use migrate_linux::map_files::new_shared_anonymous;
+    use zerocopy::FromZeros;
+
+    use super::*;
+
+    fn placement() -> Placement {
+        Placement::new(ProcessMemory::open(std::process::id() as i32).expect("the own memory"))
+    }
+
+    #[test]
+    fn nothing_is_written_behind_the_end_of_shared_memory() {
+        let placement = placement();
+        let memory = File::from(new_shared_anonymous(4 * PAGE as usize).expect("shared memory"));
+        placement.add_object(1, memory.try_clone().expect("a duplicate"), 4 * PAGE - 1);
+        let header = Header { object: 1.into(), ..Header::new_zeroed() };
+        let page = [7; PAGE as usize];
+        placement.place(&header, &[Run::data(3 * PAGE, PAGE), Run::zero(0, 3 * PAGE)], &page).expect("placed");
+        for beyond in [Run::data(4 * PAGE, PAGE), Run::zero(0, 5 * PAGE), Run::zero(PAGE, 1 << 62)] {
+            assert!(placement.place(&header, &[beyond], &page).is_err());
+        }
+        assert_eq!(memory.metadata().expect("its size").len(), 4 * PAGE);
+        assert!(placement.place(&Header { object: 2.into(), ..header }, &[Run::data(0, PAGE)], &page).is_err());
+    }
+
+    #[test]
+    fn a_round_is_done_when_every_stream_says_so() {
+        let placement = placement();
+        let (first, second) = (placement.new_stream(), placement.new_stream());
+        // However often one says it, and whatever else.
+        for round in [1, 2, 2, u32::MAX] {
+            placement.barrier(first, round);
+        }
+        placement.barrier(second, 1);
+        placement.wait_for_round(1, 2).expect("both are through");
+        placement.barrier(second, 3);
+        placement.wait_for_round(3, 2).expect("with those before it too");
+        placement.wait_for_round(2, 2).expect("with those before it too");
+        placement.give_up();
+        assert!(placement.wait_for_round(4, 2).is_err(), "one is not");
+    }
 }

@@ -20,7 +20,7 @@ use crate::memory::page_set::PageSet;
 use crate::memory::send::{PageSource, PageStreams};
 use crate::memory::tracker::{DirtyTracker, Look, PagemapScan, Untracked, unavailable};
 use crate::phase::Phase;
-use crate::plan::{Plan, TrackerChoice, WhenNotConverging};
+use crate::plan::{Plan, STREAMS, TrackerChoice, WhenNotConverging};
 use crate::protocol::message::{ToDestination, ToSource};
 
 /// Both sides have agreed. Nothing has been changed.
@@ -55,7 +55,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             None => Ok(()),
         });
         let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
-        let streams = plan.options.streams.clamp(1, 16);
+        let streams = plan.options.streams.clamp(*STREAMS.start(), *STREAMS.end());
         let skeleton = Skeleton {
             layout: subject.space.layout.clone(),
             objects: subject.space.objects.clone(),

@@ -1,5 +1,7 @@
 //! What two agents say to each other, and a client to its agent.
 
+#[cfg(test)]
+mod any_bytes;
 pub mod codec;
 pub mod connection;
 pub mod frame;
