@@ -130,13 +130,18 @@ pub const STUB_SIZE: usize = 384;
 /// A `syscall` instruction, and behind it the way back to the program: for the calls that are made one by one while there is no
 /// executor. It reads what it needs from its own end, so it may lie in memory that the program cannot write; and it pushes a word,
 /// so the stack pointer must be [`STUB_STACK`] below the program's.
+///
+/// The instruction is at [`STUB_CALL`]. At its very beginning is another, for a call that opens a descriptor, which is closed on the
+/// way: what it returns is what the one at [`STUB_CALL`] is given, with the number of close.
 pub fn stub(rescue: &Rescue) -> Vec<u8> {
+    // syscall; mov edi, eax; mov eax, 3 (close); syscall
+    const CALLS: [u8; STUB_CALL as usize + 2] = [0x0f, 0x05, 0x89, 0xc7, 0xb8, 3, 0, 0, 0, 0x0f, 0x05];
     const LEA_RBX: [u8; 3] = [0x48, 0x8d, 0x1d]; // lea rbx, [rip + ...]
     let way_back = code().get(stop_offset() as usize..).unwrap_or_default();
-    let code_length = 2 + LEA_RBX.len() + 4;
+    let code_length = CALLS.len() + LEA_RBX.len() + 4;
     let data = (code_length + way_back.len()).next_multiple_of(8);
     let header = block(0, &[], 0, rescue);
-    let mut bytes = vec![0x0f, 0x05];
+    let mut bytes = CALLS.to_vec();
     bytes.extend(LEA_RBX);
     bytes.extend((data as i32 - MASK as i32 - code_length as i32).to_le_bytes());
     bytes.extend(way_back);
@@ -144,6 +149,9 @@ pub fn stub(rescue: &Rescue) -> Vec<u8> {
     bytes.extend(header.get(MASK..SAVED + 18 * 8).unwrap_or_default());
     bytes
 }
+
+/// Where in a [`stub`] its plain call is.
+pub const STUB_CALL: u64 = 9;
 
 /// How far below the program's the stack pointer is in a [`stub`]: below the red zone, and the word that the way back goes through.
 pub const STUB_STACK: u64 = 136;

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use crate::error::{Context, Error, Result};
 use crate::executor::{self, BLOCK_HEADER, CALL_MUST_SUCCEED, CALL_RESULT, CALL_SIZE, Call, Rescue};
 use crate::process_memory::ProcessMemory;
-pub use crate::single::{Foothold, NOOK_SIZE, find_gadget, is_nook, single_call};
+pub use crate::single::{Foothold, NOOK_SIZE, find_gadget, is_nook, with_opened};
 use crate::single::{SavedThread, Stub};
 use crate::tracee::{RawSiginfo, Stop, Stopped, signal_bit};
 
@@ -310,23 +310,24 @@ impl Executor {
         let pid = memory.pid();
         let mut saved = SavedThread::save(thread, signal)?;
         let stub = Stub::place(foothold, &memory, &saved)?;
-        let mut map = |address: u64, len: u64, prot: i32| {
+        let mut mapped = 0;
+        let result = (|| {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
-            let args = [address, len, prot as u64, flags as u64, u64::MAX, 0];
-            saved.inject_one(&stub, libc::SYS_mmap, args)
-        };
-        let mut made = map(base, PAGE, libc::PROT_READ | libc::PROT_EXEC);
-        if made.is_ok() {
-            made = map(base + PAGE, EXECUTOR_SIZE - PAGE, libc::PROT_READ | libc::PROT_WRITE);
-            if made.is_err() {
-                let _ = saved.inject_one(&stub, libc::SYS_munmap, [base, PAGE, 0, 0, 0, 0]);
+            let (code, data) = (libc::PROT_READ | libc::PROT_EXEC, libc::PROT_READ | libc::PROT_WRITE);
+            for (length, protection) in [(PAGE, code), (EXECUTOR_SIZE - PAGE, data)] {
+                let args = [base + mapped, length, protection as u64, flags as u64, u64::MAX, 0];
+                saved.inject_one(&stub, libc::SYS_mmap, args)?;
+                mapped += length;
             }
+            memory.write(base, executor::code()).doing(|| format!("write the executor into process {pid}"))
+        })();
+        if result.is_err() && mapped > 0 {
+            let _ = saved.inject_one(&stub, libc::SYS_munmap, [base, mapped, 0, 0, 0, 0]);
         }
         // The registers first: until then the thread may need what the stub holds.
         drop(saved);
         drop(stub);
-        made?;
-        memory.write(base, executor::code()).doing(|| format!("write the executor into process {pid}"))?;
+        result?;
         Ok(Executor { base, memory, pid, signal, nook: foothold.nook })
     }
 

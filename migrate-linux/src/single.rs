@@ -54,13 +54,38 @@ impl<'a> SavedThread<'a> {
         self.thread.set_signal_mask(!signal_bit(self.signal))
     }
 
-    /// One call, of a `syscall` instruction of the program's, stopped on its way in and out: 20–75 µs.
+    /// One call, of a `syscall` instruction of the program's or of a stub: 20–75 µs.
     pub(crate) fn inject_one(&mut self, stub: &Stub, number: libc::c_long, args: [u64; 6]) -> Result<u64> {
-        let tid = self.thread.tid();
-        let gadget = stub.address;
-        let [rdi, rsi, rdx, r10, r8, r9] = args;
-        let regs = Registers {
-            rip: gadget,
+        let at = stub.call();
+        self.prepare(&self.calling(at, number, args))?;
+        self.through_a_call(at, number, args)
+    }
+
+    /// The same for a call that opens a descriptor. `take` sees it, and then it is closed; also when this tracer is killed, if the stub
+    /// has a way back.
+    fn inject_open<T>(
+        &mut self,
+        stub: &Stub,
+        number: libc::c_long,
+        args: [u64; 6],
+        take: impl FnOnce(i32) -> T,
+    ) -> Result<T> {
+        let close = |descriptor: u64| [descriptor, 0, 0, 0, 0, 0];
+        if stub.placed_in.is_none() {
+            let descriptor = self.inject_one(stub, number, args)?;
+            let taken = take(descriptor as i32);
+            return self.inject_one(stub, libc::SYS_close, close(descriptor)).map(|_| taken);
+        }
+        self.prepare(&self.calling(stub.address, number, args))?;
+        let descriptor = self.through_a_call(stub.address, number, args)?;
+        let taken = take(descriptor as i32);
+        self.through_a_call(stub.call(), libc::SYS_close, close(descriptor)).map(|_| taken)
+    }
+
+    /// The registers with which it makes a call of the `syscall` instruction at `at`.
+    fn calling(&self, at: RemoteAddr, number: libc::c_long, [rdi, rsi, rdx, r10, r8, r9]: [u64; 6]) -> Registers {
+        Registers {
+            rip: at,
             rax: number as u64,
             orig_rax: NOT_IN_A_CALL,
             rdi,
@@ -72,9 +97,12 @@ impl<'a> SavedThread<'a> {
             eflags: 0x202,
             rsp: self.registers.rsp.wrapping_sub(executor::STUB_STACK),
             ..self.registers
-        };
-        self.prepare(&regs)?;
-        // Its entry into the call, then its exit.
+        }
+    }
+
+    /// Runs into the call at `at`, and out of it. `number` and `args` are for its error.
+    fn through_a_call(&mut self, at: RemoteAddr, number: libc::c_long, args: [u64; 6]) -> Result<u64> {
+        let tid = self.thread.tid();
         for _ in 0..2 {
             loop {
                 match self.thread.run_to_syscall()? {
@@ -93,7 +121,7 @@ impl<'a> SavedThread<'a> {
             }
         }
         let result = self.thread.registers()?;
-        if result.rip != gadget + 2 {
+        if result.rip != at + 2 {
             return Err(Error::UnexpectedStop { tid, what: format!("injected call ended at {:#x}", result.rip) });
         }
         match result.rax as i64 {
@@ -121,6 +149,11 @@ impl<'m> Stub<'m> {
         memory.write(nook, &executor::stub(&rescue)).doing(context)?;
         Ok(Stub { address: nook, placed_in: Some(memory) })
     }
+
+    /// Where its plain `syscall` instruction is.
+    fn call(&self) -> RemoteAddr {
+        self.address + if self.placed_in.is_some() { executor::STUB_CALL } else { 0 }
+    }
 }
 
 impl Drop for Stub<'_> {
@@ -140,21 +173,21 @@ impl Drop for SavedThread<'_> {
     }
 }
 
-/// Makes one call in a stopped thread without an executor.
+/// Has a stopped thread make a call that opens a descriptor, and close it once `take` has seen it.
 ///
 /// # Errors
-/// The call's own, or those of the thread.
-pub fn single_call(
+/// The calls' own, or those of the thread.
+pub fn with_opened<T>(
     thread: &mut Stopped,
     memory: &ProcessMemory,
     foothold: Foothold,
     signal: i32,
-    number: libc::c_long,
-    args: [u64; 6],
-) -> Result<u64> {
+    (number, args): (libc::c_long, [u64; 6]),
+    take: impl FnOnce(i32) -> T,
+) -> Result<T> {
     let mut saved = SavedThread::save(thread, signal)?;
     let stub = Stub::place(foothold, memory, &saved)?;
-    let result = saved.inject_one(&stub, number, args);
+    let result = saved.inject_open(&stub, number, args, take);
     drop(saved); // first: until then the thread may need what the stub holds
     drop(stub);
     result

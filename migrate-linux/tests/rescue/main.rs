@@ -62,6 +62,10 @@ impl Subject {
         false
     }
 
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
     /// How it has ended, if it has.
     fn end(&mut self) -> Option<String> {
         let status = self.process.try_wait().expect("waited")?;
@@ -103,7 +107,7 @@ fn kill_tracers(sleeper_first: bool) {
     let directory = tempfile::tempdir().expect("a directory");
     compile(directory.path());
     let mut subject = Subject::start(directory.path(), sleeper_first);
-    let (mut trials, mut ends) = (0u32, Vec::new());
+    let (mut trials, mut ends, descriptors) = (0u32, Vec::new(), subject.descriptors());
     let begin = Instant::now();
     // Not random, but in no step with what the tracer does.
     let mut moment: u64 = 88_172_645_463_325_252;
@@ -121,6 +125,7 @@ fn kill_tracers(sleeper_first: bool) {
             ends.push(subject.end().unwrap_or_else(|| format!("stuck at {:?}", subject.read())));
             subject = Subject::start(directory.path(), sleeper_first);
         }
+        assert_eq!(subject.descriptors(), descriptors, "after {trials} trials");
     }
     println!("{trials} tracers killed; {} subjects did not survive it", ends.len());
     assert!(trials > 50, "only {trials} trials");
@@ -135,6 +140,57 @@ fn a_running_process_survives_its_tracers() {
 #[test]
 fn a_sleeping_process_survives_its_tracers() {
     kill_tracers(true);
+}
+
+/// A subject, and its first thread stopped. None, and a word, without root.
+fn stopped_subject() -> Option<(tempfile::TempDir, Subject, Vec<Stopped>)> {
+    // SAFETY: no memory is involved.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("SKIPPED rescue: it needs root");
+        return None;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    compile(directory.path());
+    let subject = Subject::start(directory.path(), false);
+    let threads = freeze(subject.pid());
+    Some((directory, subject, threads))
+}
+
+#[test]
+fn a_descriptor_is_closed_also_without_a_way_back() {
+    let Some((_directory, mut subject, mut threads)) = stopped_subject() else { return };
+    let (pid, descriptors) = (subject.pid(), subject.descriptors());
+    let memory = ProcessMemory::open(pid).expect("its memory");
+    let (foothold, _) = ground(pid, &memory);
+    for nook in [foothold.nook, None] {
+        open_one(pid, threads.first_mut().expect("a thread"), &memory, Foothold { nook, ..foothold });
+        assert_eq!(subject.descriptors(), descriptors);
+    }
+    let first = threads.first_mut().expect("a thread");
+    let failing = (libc::SYS_epoll_create1, [u64::MAX, 0, 0, 0, 0, 0]);
+    let error =
+        remote::with_opened(first, &memory, foothold, libc::SIGURG, failing, |number| number).expect_err("EINVAL");
+    assert!(error.to_string().contains("EINVAL"), "{error}");
+    threads.into_iter().for_each(|thread| thread.detach().expect("detached"));
+    assert!(subject.goes_on(&subject.read()));
+}
+
+#[test]
+fn an_executor_that_cannot_be_written_is_taken_out_again() {
+    let Some((_directory, mut subject, mut threads)) = stopped_subject() else { return };
+    let pid = subject.pid();
+    let (foothold, hole) = ground(pid, &ProcessMemory::open(pid).expect("its memory"));
+    let maps = || fs::read_to_string(format!("/proc/{pid}/maps")).expect("mappings");
+    let before = maps();
+    // Of this process, which has nothing there.
+    let wrong = ProcessMemory::open(std::process::id() as i32).expect("the own memory");
+    let foothold = Foothold { nook: None, ..foothold };
+    let first = threads.first_mut().expect("a thread");
+    let error = Executor::inject(first, wrong, hole, foothold, libc::SIGURG).expect_err("it is not its memory");
+    assert!(error.to_string().contains("write the executor"), "{error}");
+    assert_eq!(maps(), before);
+    threads.into_iter().for_each(|thread| thread.detach().expect("detached"));
+    assert!(subject.goes_on(&subject.read()));
 }
 
 #[test]
@@ -162,8 +218,8 @@ fn freeze(pid: i32) -> Vec<Stopped> {
     seized.into_iter().map(|thread| thread.wait_stopped().expect("stopped").0).collect()
 }
 
-/// What a source does with a process that it does not move after all.
-fn work(pid: i32, mut threads: Vec<Stopped>) {
+/// Where calls can be made in a process, and room for an executor.
+fn ground(pid: i32, memory: &ProcessMemory) -> (Foothold, u64) {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("mappings");
     let bounds = maps.lines().filter_map(|line| {
         let (range, rest) = line.split_once(' ')?;
@@ -171,7 +227,6 @@ fn work(pid: i32, mut threads: Vec<Stopped>) {
         let number = |text| u64::from_str_radix(text, 16).ok();
         Some((number(start)?, number(end)?, rest.ends_with("[vdso]"), rest.starts_with("r-xp") && rest.contains('/')))
     });
-    let memory = ProcessMemory::open(pid).expect("its memory");
     let (mut hole, mut gadget, mut nook) = (0x1000_0000, None, None);
     for (start, end, is_vdso, is_code) in bounds {
         let mut last = [0; NOOK_SIZE as usize];
@@ -187,10 +242,25 @@ fn work(pid: i32, mut threads: Vec<Stopped>) {
             gadget = remote::find_gadget(start, &code);
         }
     }
-    let gadget = gadget.expect("a system call in the vDSO");
-    let first = threads.first_mut().expect("a thread");
     assert!(nook.is_some(), "no nook");
-    let foothold = Foothold { gadget, nook };
+    (Foothold { gadget: gadget.expect("a system call in the vDSO"), nook }, hole)
+}
+
+/// Has it open a descriptor, which it must not keep.
+fn open_one(pid: i32, first: &mut Stopped, memory: &ProcessMemory, foothold: Foothold) {
+    let there = |number: i32| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
+    let call = (libc::SYS_eventfd2, [0; 6]);
+    let seen = remote::with_opened(first, memory, foothold, libc::SIGURG, call, there);
+    assert!(seen.expect("opened"));
+}
+
+/// What a source does with a process that it does not move after all.
+fn work(pid: i32, mut threads: Vec<Stopped>) {
+    let memory = ProcessMemory::open(pid).expect("its memory");
+    let (foothold, hole) = ground(pid, &memory);
+    let gadget = foothold.gadget;
+    let first = threads.first_mut().expect("a thread");
+    open_one(pid, first, &memory, foothold);
     let executor = Executor::inject(first, memory, hole, foothold, libc::SIGURG).expect("injected");
     for thread in &mut threads {
         let mut batch = Batch::new();
