@@ -169,6 +169,8 @@ pub enum Tracker {
     Auto,
     /// userfaultfd and PAGEMAP_SCAN (Linux 6.7 and later)
     PagemapScan,
+    /// Soft-dirty bits (CONFIG_MEM_SOFT_DIRTY): it stands still for a moment in every round
+    SoftDirty,
     /// Not at all: everything is copied while it stands still
     None,
 }
@@ -198,6 +200,7 @@ impl Push {
             tracker: match self.tracker {
                 Tracker::Auto => TrackerChoice::Auto,
                 Tracker::PagemapScan => TrackerChoice::PagemapScan,
+                Tracker::SoftDirty => TrackerChoice::SoftDirty,
                 Tracker::None => TrackerChoice::None,
             },
             when_not_converging: match self.when_not_converging {

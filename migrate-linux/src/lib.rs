@@ -7,6 +7,7 @@ pub mod fdpass;
 pub mod kcmp;
 pub mod map_files;
 pub mod namespaces;
+pub mod page_entries;
 pub mod pagemap;
 mod parallel;
 pub mod pid_namespace;

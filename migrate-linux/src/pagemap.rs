@@ -153,6 +153,13 @@ impl PageMap {
         Ok(PageMap { pid, file })
     }
 
+    /// Bytes of the file: 8 for each page.
+    pub(crate) fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(bytes, at).map_err(|why| {
+            io::Error::new(why.kind(), format!("cannot read /proc/{}/pagemap at {at:#x}: {why}", self.pid))
+        })
+    }
+
     /// Whether the kernel has `PAGEMAP_SCAN`.
     pub fn supports_scan(&self) -> bool {
         let request = ScanRequest { all_of: category::PRESENT, report: category::PRESENT, ..ScanRequest::default() };

@@ -8,5 +8,6 @@ pub mod page_set;
 pub mod receive;
 pub mod select;
 pub mod send;
+pub mod soft_dirty;
 pub mod tracker;
 pub mod verify;

@@ -30,6 +30,11 @@ pub trait DirtyTracker {
     /// From the next look on, all of these pages count as changed: the destination has lost them.
     fn forget(&mut self, pages: &PageSet);
 
+    /// Whether the process must stand still during the next look, if that rearms.
+    fn stops_to_rearm(&self) -> bool {
+        false
+    }
+
     /// Looks at all pages of a layout. `rearm`: the process runs on, and will be looked at again.
     ///
     /// A page that changed is never left out; one that did not may be there.

@@ -272,10 +272,8 @@ fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages, area: &m
 /// The number of a call that has been interrupted twice: noted when we interrupted it first, else read from the code, where nearly
 /// always `mov $number, %eax` stands before `syscall`. Its arguments are still in the registers. None: the program will see EINTR.
 fn interrupted_call(tid: i32, regs: &Registers, subject: &Subject, pages: &Pages) -> Option<u64> {
-    if let Some((known, call)) = subject.interrupted
-        && known == tid
-    {
-        return Some(call);
+    if let Some(call) = subject.interrupted.get(&tid) {
+        return Some(*call);
     }
     let mut code = [0; 7];
     pages.source.memory.read(regs.rip.wrapping_sub(7), &mut code).ok()?;

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 
-use migrate_linux::regs::CallState;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
 use migrate_linux::sched::Urgent;
 use migrate_linux::throttle::Throttle;
@@ -120,9 +119,7 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     thread.interrupt()?;
     let (mut stopped, _) = thread.wait_stopped()?;
     let regs = stopped.registers()?;
-    if regs.call_state() == CallState::RestartBlock && !regs.restarts_again() {
-        subject.interrupted = Some((subject.pid, regs.orig_rax));
-    }
+    subject.interrupts(subject.pid, &regs);
     let signal = remote::quiet_signal(subject.status.sig_caught, 0);
     // User faults only: all that a program without privileges may ask for. Asynchronous write protection faults nowhere.
     const UFFD_USER_MODE_ONLY: i32 = 1;

@@ -11,6 +11,7 @@ mod pre_copy;
 mod preflight;
 mod record;
 pub mod source;
+mod standstill;
 mod stop;
 mod subject;
 pub use subject::boot_id;

@@ -1,8 +1,9 @@
 //! Pre-copy: the destination makes the process and receives its pages while it still runs here.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use migrate_linux::page_entries::Entry;
 use migrate_linux::pagemap::PageMap;
 use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::throttle::Throttle;
@@ -10,6 +11,7 @@ use migrate_linux::throttle::Throttle;
 use super::freeze::{Frozen, freeze};
 use super::pages::Pages;
 use super::record::Record;
+use super::standstill::while_it_stands;
 use super::subject::Subject;
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
@@ -18,6 +20,7 @@ use crate::image::{Early, Skeleton};
 use crate::memory::decide::{Decision, Limits, Past, decide};
 use crate::memory::page_set::PageSet;
 use crate::memory::send::{PageSource, PageStreams};
+use crate::memory::soft_dirty::SoftDirty;
 use crate::memory::tracker::{DirtyTracker, Look, PagemapScan, Untracked, unavailable};
 use crate::phase::Phase;
 use crate::plan::{Plan, STREAMS, TrackerChoice, WhenNotConverging};
@@ -97,10 +100,19 @@ impl<'r, 'o> Ready<'r, 'o> {
         undo.held.streams = Some(PageStreams::start(connections, source, &plan.options)?);
         pages.open_objects(&subject)?;
         undo.held.fault(3)?;
-        let mut rounds = Rounds { record, undo: &mut undo, subject: &mut subject, pages: &mut pages };
+        let (undo_list, standing) = (&mut undo, Standing::default());
+        let mut rounds = Rounds { record, undo: undo_list, subject: &mut subject, pages: &mut pages, standing };
         rounds.run(&plan)?;
         undo.held.fault(12)?;
         Ok(Precopied { record, undo, subject, pages })
+    }
+}
+
+impl Standing {
+    fn count<T>(&mut self, (done, stood): (T, Duration)) -> T {
+        self.stops += 1;
+        self.stood += stood;
+        done
     }
 }
 
@@ -110,6 +122,16 @@ struct Rounds<'a, 'o> {
     undo: &'a mut UndoList,
     subject: &'a mut Subject,
     pages: &'a mut Pages,
+    standing: Standing,
+}
+
+/// What a tracker that needs the process to stand still has cost it.
+#[derive(Default)]
+struct Standing {
+    /// Whether the last look has rearmed the tracker.
+    armed: bool,
+    stops: u32,
+    stood: Duration,
 }
 
 impl Rounds<'_, '_> {
@@ -122,7 +144,7 @@ impl Rounds<'_, '_> {
             link_rate: None,
         };
         if limits.max_rounds > 0 {
-            self.pages.tracker = tracker(options.tracker, self.subject, &self.pages.source)?;
+            self.pages.tracker = self.tracker(options.tracker)?;
         }
         self.record.tracker = self.pages.tracker.name();
         if self.pages.tracker.name() == "none" {
@@ -161,6 +183,7 @@ impl Rounds<'_, '_> {
                     return Err(Error::Refused(vec![why]));
                 }
             }
+            look = self.rearmed(look)?;
             let began = Instant::now();
             let bytes = self.copy(&look)?;
             past.push(Past { bytes, took: began.elapsed(), throttle });
@@ -170,10 +193,20 @@ impl Rounds<'_, '_> {
         // What this last look found was armed with it, and is sent in the freeze.
         self.pages.pending = look.changed;
         self.pages.empty = look.empty;
+        let Standing { stops, stood, .. } = self.standing;
+        if stops > 0 {
+            let (ms, tracker) = (stood.as_secs_f64() * 1e3, self.record.tracker);
+            self.record
+                .warn(format!("it stood still {stops} times before, for {ms:.1} ms in all: {tracker} needs that"));
+        }
         Ok(())
     }
 
     fn slow_down(&mut self, percent: u8) -> Result<()> {
+        if self.pages.tracker.stops_to_rearm() {
+            // Its threads can have one tracer only.
+            return Err(Error::Invalid(format!("{} has to stop it itself", self.record.tracker)));
+        }
         match &self.undo.held.throttle {
             Some(throttle) => throttle.set(percent),
             None => {
@@ -188,8 +221,56 @@ impl Rounds<'_, '_> {
         Ok(())
     }
 
+    /// Looks while it runs, and rearms if that can be done then.
     fn look(&mut self) -> Result<Look> {
-        self.pages.look(self.subject, true)
+        self.standing.armed = !self.pages.tracker.stops_to_rearm();
+        self.pages.look(self.subject, self.standing.armed)
+    }
+
+    /// The last look if it has rearmed, else another one, for which the process stands. Not before there is to be another round: most
+    /// often there is none.
+    fn rearmed(&mut self, look: Look) -> Result<Look> {
+        if std::mem::replace(&mut self.standing.armed, true) {
+            return Ok(look);
+        }
+        let pages = &mut *self.pages;
+        let looked = while_it_stands(self.subject, |subject| {
+            subject.refresh_space()?;
+            pages.look(subject, true)
+        });
+        Ok(self.standing.count(looked?))
+    }
+
+    /// The tracker that the operator chose, or the best that this kernel has.
+    fn tracker(&mut self, choice: TrackerChoice) -> Result<Box<dyn DirtyTracker>> {
+        let supported = self.pages.pagemap.supports_scan();
+        match choice {
+            TrackerChoice::None => Ok(Box::new(Untracked)),
+            TrackerChoice::PagemapScan if !supported => {
+                Err(unavailable("pagemap-scan", "this kernel has no PAGEMAP_SCAN (Linux 6.7)"))
+            }
+            TrackerChoice::SoftDirty => self.soft_dirty(SoftDirty::probe()?),
+            TrackerChoice::Auto if !supported => match SoftDirty::probe() {
+                Ok(zero) => self.soft_dirty(zero),
+                Err(why) => {
+                    self.record.warn(format!("all of its memory is copied while it stands still: {why}"));
+                    Ok(Box::new(Untracked))
+                }
+            },
+            TrackerChoice::PagemapScan | TrackerChoice::Auto => {
+                let userfaultfd = super::freeze::borrow_userfaultfd(self.subject, &self.pages.source)?;
+                Ok(Box::new(PagemapScan::new(userfaultfd.into())?))
+            }
+        }
+    }
+
+    fn soft_dirty(&mut self, zero: Entry) -> Result<Box<dyn DirtyTracker>> {
+        let userfaultfd = super::freeze::borrow_userfaultfd(self.subject, &self.pages.source)?;
+        let begun = while_it_stands(self.subject, |subject| {
+            subject.refresh_space()?;
+            SoftDirty::begin(subject.pid, zero, userfaultfd.into(), &subject.space.layout)
+        });
+        Ok(Box::new(self.standing.count(begun?)))
     }
 
     /// Sends one round, and waits until it is in place.
@@ -218,23 +299,6 @@ impl Rounds<'_, '_> {
         self.pages.next_round += 1;
         record.round(&counted, &streams.counters.snapshot(), began.elapsed());
         Ok(look.changed.bytes())
-    }
-}
-
-/// The tracker that the operator chose, or the best that this kernel has.
-fn tracker(choice: TrackerChoice, subject: &mut Subject, source: &PageSource) -> Result<Box<dyn DirtyTracker>> {
-    let supported = PageMap::open(subject.pid).is_ok_and(|p| p.supports_scan());
-    match choice {
-        TrackerChoice::None => Ok(Box::new(Untracked)),
-        TrackerChoice::SoftDirty => Err(unavailable("soft-dirty", "it is not built yet")),
-        TrackerChoice::PagemapScan if !supported => {
-            Err(unavailable("pagemap-scan", "this kernel has no PAGEMAP_SCAN (Linux 6.7)"))
-        }
-        TrackerChoice::Auto if !supported => Ok(Box::new(Untracked)),
-        TrackerChoice::PagemapScan | TrackerChoice::Auto => {
-            let userfaultfd = super::freeze::borrow_userfaultfd(subject, source)?;
-            Ok(Box::new(PagemapScan::new(userfaultfd.into())?))
-        }
     }
 }
 

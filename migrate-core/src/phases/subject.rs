@@ -1,9 +1,11 @@
 //! The process that is to move, as /proc shows it while it runs: what it is, and everything about it that cannot move.
 //! Touches nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use migrate_linux::pidfd::PidFd;
+use migrate_linux::regs::{CallState, Registers};
 
 use super::open_files::OpenFiles;
 use crate::error::{Doing, Error, Result};
@@ -41,9 +43,9 @@ pub struct Subject {
     pub pidfd: PidFd,
     /// This host's kernel, as long as it runs.
     pub boot_id: String,
-    /// A thread that this migration has interrupted already, in a call that goes on from restart_block, with the call's number:
-    /// the registers no longer show it.
-    pub interrupted: Option<(i32, u64)>,
+    /// Threads that this migration has interrupted already, in a call that goes on from restart_block, with the call's number: the
+    /// registers no longer show it.
+    pub interrupted: BTreeMap<i32, u64>,
     /// What it loses by moving.
     pub losses: Vec<String>,
 }
@@ -57,6 +59,17 @@ impl Subject {
     /// Its PID in its own PID namespace.
     pub fn pid_inside(&self) -> i32 {
         innermost(&self.status.ns_pid, self.pid)
+    }
+
+    /// Notes the call that a thread is in, which the stop that shows these registers has interrupted.
+    pub fn interrupts(&mut self, tid: i32, regs: &Registers) {
+        if regs.restarts_again() {
+            return; // noted when it was interrupted first
+        }
+        match regs.call_state() {
+            CallState::RestartBlock => self.interrupted.insert(tid, regs.orig_rax),
+            _ => self.interrupted.remove(&tid),
+        };
     }
 
     /// Reads its address space anew. Err names what has come up that cannot move.
@@ -123,7 +136,7 @@ impl Subject {
             root: path(),
             files,
             needed: Vec::new(),
-            interrupted: None,
+            interrupted: BTreeMap::new(),
             boot_id: boot_id(),
             pidfd,
             losses,

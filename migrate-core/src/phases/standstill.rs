@@ -1,0 +1,36 @@
+//! A short stop of the whole process while it is being pre-copied.
+
+use std::time::{Duration, Instant};
+
+use super::stop::SeizedProcess;
+use super::subject::Subject;
+use crate::error::{Error, Result};
+
+/// Does something while every thread stands. The program does not notice: a call that the stop interrupts goes on. Returns also how
+/// long it stood.
+///
+/// Err: it runs; whether the work was done is told by its own error.
+pub fn while_it_stands<T>(
+    subject: &mut Subject,
+    work: impl FnOnce(&mut Subject) -> Result<T>,
+) -> Result<(T, Duration)> {
+    let seized = SeizedProcess::seize(subject.pid)?;
+    let began = Instant::now();
+    let (threads, statuses) = seized.stop()?;
+    let mut result = Ok(());
+    for thread in &threads {
+        let noted = thread.stopped.registers().map(|regs| subject.interrupts(thread.stopped.tid(), &regs));
+        result = result.and(noted.map_err(Error::from));
+    }
+    let done = result.and_then(|()| work(subject));
+    let mut resumed = Ok(());
+    for thread in threads {
+        let one = thread.stopped.resume_unnoticed();
+        resumed = resumed.and(one.map_err(Error::from));
+    }
+    let stood = began.elapsed();
+    drop(statuses);
+    let done = done?;
+    resumed?;
+    Ok((done, stood))
+}
