@@ -1,13 +1,14 @@
 //! Numbered fault points: places at which a test makes a migration fail, to see that nothing is lost.
 //!
 //! Only with the cargo feature `faults`; without it [`point`] is nothing. Then the environment variable [`VARIABLE`] of a process
-//! says what happens where: `7:error`, `7:kill`, `7:cut`, `7:kill-both`.
+//! says what happens where: `7:error`, `7:kill`, `7:cut`, `7:kill-both`, `7:pause`.
 //!
 //! | action | |
 //! |---|---|
 //! | `error` | the step fails |
 //! | `kill` | this process gets SIGKILL |
 //! | `kill-both` | its parent, the daemon, too |
+//! | `pause` | this process stops, by SIGSTOP: until it gets SIGCONT things may change |
 //! | `cut` | the control connection is shut down, and the step goes on |
 //! | `corrupt` | with point 25 alone: a byte of the new process's memory is changed when all is in place |
 
@@ -76,6 +77,10 @@ pub fn point(number: u32, control: &TcpStream) -> Result<()> {
         "error" => Err(crate::error::Error::Fault(number)),
         "kill" | "kill-both" => {
             let _ = kill(getpid(), Signal::SIGKILL);
+            Ok(())
+        }
+        "pause" => {
+            let _ = kill(getpid(), Signal::SIGSTOP);
             Ok(())
         }
         "cut" => {

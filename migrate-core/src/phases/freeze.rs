@@ -18,6 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
+use crate::proc::status::read_task_status;
 use crate::resources::FrozenThread;
 
 /// The process, every thread of it stopped.
@@ -118,9 +119,14 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     let thread = Seized::seize(subject.pid, false)?;
     thread.interrupt()?;
     let (mut stopped, _) = thread.wait_stopped()?;
+    // As it is now: what it does not allow itself would be its end.
+    let status = read_task_status(subject.pid, subject.pid).doing(|| format!("read process {}", subject.pid))?;
+    if status.seccomp.unwrap_or(0) != 0 {
+        return Err(Error::Refused(vec!["it runs under seccomp by now; that cannot move yet".into()]));
+    }
     let regs = stopped.registers()?;
     subject.interrupts(subject.pid, &regs);
-    let signal = remote::quiet_signal(subject.status.sig_caught, 0);
+    let signal = remote::quiet_signal(status.sig_caught, status.sig_pending | status.shared_pending);
     // User faults only: all that a program without privileges may ask for. Asynchronous write protection faults nowhere.
     const UFFD_USER_MODE_ONLY: i32 = 1;
     let flags = (nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK | UFFD_USER_MODE_ONLY) as u64;

@@ -248,6 +248,40 @@ impl Subject {
     pub fn check(&self) -> Result<(), String> {
         self.ticks().map(drop)
     }
+
+    /// Has it do what `what` means (ticker.c), and waits until it has.
+    pub fn tell(&self, what: &str) -> Result<(), String> {
+        let file = PathBuf::from(format!("{}.{what}", self.file.display()));
+        fs::write(&file, "").map_err(|e| e.to_string())?;
+        soon(5, || !file.exists()).map_err(|()| "it is not told".into())
+    }
+
+    /// Begins a push that stops at a point of the source, and waits until it has.
+    pub fn push_and_pause(&self, point: u32) -> Result<Push, String> {
+        let push = self.push_in_background(Some(&format!("{point}:pause")))?;
+        soon(10, || !self.pausing().is_empty()).map(|()| push).map_err(|()| "the push does not pause".into())
+    }
+
+    /// Lets such a push go on.
+    pub fn go_on(&self) -> Result<(), String> {
+        for pid in self.pausing() {
+            let _ = Command::new("kill").args(["-CONT", &pid.to_string()]).status();
+        }
+        soon(5, || self.pausing().is_empty()).map_err(|()| "the push does not go on".into())
+    }
+
+    /// Processes that push it, and are stopped.
+    fn pausing(&self) -> Vec<i32> {
+        let words = format!("\0push\0{}\0", self.pid);
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = pids.filter_map(|e| e.file_name().to_str()?.parse().ok());
+        let is_one = |pid: &i32| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            command.windows(words.len()).any(|w| w == words.as_bytes()) && status.contains("\nState:\tT")
+        };
+        pids.filter(is_one).collect()
+    }
 }
 
 impl Drop for Subject {

@@ -2,6 +2,7 @@
 //! afterwards the process runs on exactly one of two hosts, not traced, with its state right, and nothing half made is left.
 
 mod hosts;
+mod meanwhile;
 
 use std::collections::BTreeSet;
 

@@ -1,13 +1,22 @@
 // Appends 1, 2, 3, ... to the file argv[1], a line each 5 ms, and checks itself meanwhile: a line twice means that two copies of it ran,
 // a line missing that some of its work was lost. argv[2] only tells it from others. Exits when anything is wrong.
+// When there is a file argv[1].seccomp it no longer allows itself calls that it does not need; when there is argv[1].pipe it makes a
+// pipe whose other end is held by a process that is not its child.
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,7 +48,7 @@ static void *spin(void *unused) {
     return unused;
 }
 
-static void *wait(void *unused) {
+static void *poll_again(void *unused) {
     int ends[2];
     if (pipe(ends)) wrong("pipe");
     for (;; polls++) {
@@ -49,10 +58,48 @@ static void *wait(void *unused) {
     return unused;
 }
 
+// Any of those that the move of a process may have it make, and it itself does not.
+static void confine(void) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program))
+        wrong("seccomp");
+}
+
+static void share_a_pipe(void) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC)) wrong("pipe");
+    pid_t child = fork();
+    if (!child) {
+        // Its child ends when the pipe's last writing end is closed.
+        if (!fork()) {
+            dup2(ends[0], 0);
+            execl("/bin/cat", "cat", NULL);
+        }
+        _exit(0);
+    }
+    if (child < 0 || waitpid(child, NULL, 0) != child) wrong("fork");
+    close(ends[0]);
+}
+
+static void when_told(const char *file, const char *what, void (*then)(void)) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s.%s", file, what);
+    if (access(path, F_OK)) return;
+    then();
+    if (unlink(path)) wrong("unlink");
+}
+
 int main(int argc, char **argv) {
     if (argc != 3 || (out = open(argv[1], O_WRONLY | O_APPEND | O_CREAT, 0644)) < 0) return 2;
     pthread_t thread;
-    if (pthread_create(&thread, 0, spin, 0) || pthread_create(&thread, 0, wait, 0)) return 2;
+    if (pthread_create(&thread, 0, spin, 0) || pthread_create(&thread, 0, poll_again, 0)) return 2;
     for (uint64_t i = 0; i < 128 * 1024; i++) memory[i] = i * 0x9e3779b97f4a7c15;
     pid_t pid = getpid();
     for (uint64_t n = 1;; n++) {
@@ -64,5 +111,7 @@ int main(int argc, char **argv) {
         for (uint64_t i = n % 64; i < 128 * 1024; i += 64)
             if (memory[i] != i * 0x9e3779b97f4a7c15) wrong("memory");
         if (getpid() != pid) wrong("pid");
+        when_told(argv[1], "seccomp", confine);
+        when_told(argv[1], "pipe", share_a_pipe);
     }
 }

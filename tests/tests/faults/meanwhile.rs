@@ -1,0 +1,32 @@
+//! What comes up in a process between two steps of its move: the push pauses there.
+
+use super::hosts::{self, Host, Subject, Work};
+
+/// Has the process change while its push pauses at `point`; it is refused for a reason with these words, without having been frozen,
+/// and the process runs on.
+fn refused_at(point: u32, what: &str, words: &[&str]) -> Result<(), String> {
+    let Some(work) = Work::new() else { return Ok(()) };
+    Host::Beta.restart_agent(None)?;
+    let subject = Subject::start(&work, what)?;
+    let push = subject.push_and_pause(point)?;
+    subject.tell(what)?;
+    subject.go_on()?;
+    let said = push.wait()?;
+    if !words.iter().all(|word| said.contains(word)) || !said.contains("\"outcome\":\"stayed\"") {
+        return Err(said);
+    }
+    if !said.contains("\"downtime_us\":null") {
+        return Err(format!("it was frozen for that: {said}"));
+    }
+    match subject.runs_once()? {
+        Host::Alpha => {}
+        host => return Err(format!("it runs on {host:?}")),
+    }
+    subject.check()?;
+    hosts::nothing_left()
+}
+
+#[test]
+fn a_process_that_confines_itself_meanwhile_is_not_made_to_break_its_rules() {
+    refused_at(3, "seccomp", &["seccomp"]).expect("refused");
+}
