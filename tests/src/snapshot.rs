@@ -133,9 +133,14 @@ impl Snapshot {
         let mut descriptors = BTreeMap::new();
         let mut objects = Objects::default();
         for (number, path) in numbered(&directory.join("fd"))? {
-            let target = objects.named_by_order(link(&path)?);
-            let info = fs::read_to_string(directory.join("fdinfo").join(number.to_string()))?;
-            descriptors.insert(number, descriptor(target, &info));
+            let info = fs::read_to_string(directory.join("fdinfo").join(number.to_string()));
+            let (target, info) = match (link(&path), info) {
+                (Ok(target), Ok(info)) => (target, info),
+                // Closed since it was listed: some programs do that all the time.
+                (Err(e), _) | (_, Err(e)) if e.kind() == io::ErrorKind::NotFound => continue,
+                (Err(e), _) | (_, Err(e)) => return Err(e),
+            };
+            descriptors.insert(number, descriptor(objects.named_by_order(target), &info));
         }
         let areas = areas::parse(&String::from_utf8_lossy(&fs::read(directory.join("smaps"))?));
         Ok(Snapshot { areas, process, threads, descriptors })

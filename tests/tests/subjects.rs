@@ -17,7 +17,8 @@ const REFUSED: [(&str, &str); 3] = [
 ];
 
 /// What a subject changes all the time, by itself: two looks never show the same.
-const RESTLESS: [(&str, &str); 9] = [
+const RESTLESS: [(&str, &str); 10] = [
+    ("file_restless", "descriptor"),
     ("mem_remapping", "memory: "),
     ("threads_restless", "memory: "),
     ("threads_restless", "hreads: "),

@@ -41,6 +41,8 @@ pub struct OpenFiles {
     /// In no order.
     pub list: Vec<SharedFile>,
     next_object: u32,
+    /// The pipes of which it is known that no other process has them.
+    private_pipes: BTreeSet<u64>,
 }
 
 /// What a look at the open files showed, beside them.
@@ -63,29 +65,30 @@ pub struct CapturedFiles {
 }
 
 impl OpenFiles {
-    /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined.
+    /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined. While the process
+    /// runs, what changes meanwhile is left to the next look.
     pub fn look(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
         let mut findings = Findings::default();
         let numbers = read_fds(pid).doing(|| format!("list the descriptors of {pid}"))?;
         let new = self.keep_known(pid, &numbers)?;
-        if new.is_empty() {
-            return Ok(findings);
-        }
         // Descriptors of one description are on one inode; only those need comparing.
         let mut by_inode: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
-        for (i, shared) in self.list.iter().enumerate() {
-            by_inode.entry(inode(&shared.file)).or_default().push(i);
+        if !new.is_empty() {
+            for (i, shared) in self.list.iter().enumerate() {
+                by_inode.entry(inode(&shared.file)).or_default().push(i);
+            }
         }
-        let mut pipes = BTreeSet::new();
         for number in new {
-            let held = match hold(pid, pidfd, number) {
-                Ok(held) => held,
+            let (held, info) = match hold(pid, pidfd, number) {
+                Ok(Some(held)) => held,
+                // It has been closed since it was listed, or is another one by now: a later look finds that.
+                Ok(None) => continue,
                 Err(e) if is_gone(&e) || e.raw_os_error() == Some(libc::EBADF) => continue,
                 Err(e) => return Err(Error::io(format!("look at descriptor {number} of {pid}"), e)),
             };
             let candidates = by_inode.entry(inode(&held)).or_default();
-            if let Some(i) = self.same_description(pid, number, candidates)? {
-                self.list[i].numbers.push(number);
+            if let Some(shared) = self.same_description(&held, candidates)? {
+                shared.numbers.push(number);
                 continue;
             }
             match file::preflight(&held.view) {
@@ -97,20 +100,31 @@ impl OpenFiles {
                 }
             }
             findings.obstacles.extend(record_locks::parse(number, &held.view.info).err());
-            if let LinkTarget::Pipe(inode) = held.view.link {
-                pipes.insert(inode);
-            }
             candidates.push(self.list.len());
             let object = ObjectId(self.next_object);
             self.next_object += 1;
-            let info =
-                File::open(format!("/proc/{pid}/fdinfo/{number}")).doing(|| format!("look at descriptor {number}"))?;
             self.list.push(SharedFile { object, file: held, numbers: vec![number], info });
         }
-        if !pipes.is_empty() {
-            findings.obstacles.extend(pipes_held_by_others(pid, &pipes)?);
-        }
+        findings.obstacles.extend(self.shared_pipes(pid)?);
         Ok(findings)
+    }
+
+    /// Searches all processes for those of its pipes that are not known to be its own; a search is dear, and in the freeze there is
+    /// hardly ever one of which that is not known.
+    fn shared_pipes(&mut self, pid: i32) -> Result<Vec<String>> {
+        let pipes = self.list.iter().filter_map(|shared| match shared.file.view.link {
+            LinkTarget::Pipe(inode) => Some(inode),
+            _ => None,
+        });
+        let pipes: BTreeSet<u64> = pipes.collect();
+        self.private_pipes.retain(|inode| pipes.contains(inode));
+        let unknown: BTreeSet<u64> = pipes.difference(&self.private_pipes).copied().collect();
+        if unknown.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held = pipes_held_by_others(pid, &unknown)?;
+        self.private_pipes.extend(unknown.into_iter().filter(|inode| held.iter().all(|(other, _)| other != inode)));
+        Ok(held.into_iter().map(|(_, reason)| reason).collect())
     }
 
     /// Drops what is no longer there, and returns the numbers that are not known.
@@ -140,19 +154,26 @@ impl OpenFiles {
             if let Some(&first) = shared.numbers.first()
                 && first != shared.file.view.number
             {
-                shared.file.view.number = first;
-                let info = File::open(format!("/proc/{pid}/fdinfo/{first}"));
-                shared.info = info.doing(|| format!("look at descriptor {first}"))?;
+                match File::open(format!("/proc/{pid}/fdinfo/{first}")) {
+                    Ok(info) => (shared.file.view.number, shared.info) = (first, info),
+                    // Closed since it was listed: a later look finds that.
+                    Err(e) if is_gone(&e) => {}
+                    Err(e) => return Err(Error::io(format!("look at descriptor {first}"), e)),
+                }
             }
         }
         Ok(new)
     }
 
-    fn same_description(&self, pid: i32, number: i32, candidates: &[usize]) -> Result<Option<usize>> {
+    /// The one that `held` is a duplicate of, if it is known.
+    fn same_description(&mut self, held: &HeldFile, candidates: &[usize]) -> Result<Option<&mut SharedFile>> {
+        let own = std::process::id() as i32;
         for &i in candidates {
-            let Some(other) = self.list.get(i).and_then(|s| s.numbers.first()) else { continue };
-            if kcmp::same_file(pid, *other, pid, number).doing(|| "compare descriptors (kcmp)".into())? {
-                return Ok(Some(i));
+            let Some(other) = self.list.get(i).map(|s| s.file.duplicate.as_raw_fd()) else { continue };
+            // Of the agent's duplicates: the process may close its own at any time.
+            let same = kcmp::same_file(own, other, own, held.duplicate.as_raw_fd());
+            if same.doing(|| "compare descriptors (kcmp)".into())? {
+                return Ok(self.list.get_mut(i));
             }
         }
         Ok(None)
@@ -238,15 +259,18 @@ fn read_close_on_exec(descriptors: &mut [Descriptor], process: &mut FrozenProces
     Ok(())
 }
 
-fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<HeldFile> {
+/// Takes a duplicate, and reads what it is. None: the number came to mean another one meanwhile.
+fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFile, File)>> {
     let duplicate: OwnedFd = pidfd.get_fd(number)?;
     let stat = nix::sys::stat::fstat(&duplicate)?;
+    let info = File::open(format!("/proc/{pid}/fdinfo/{number}"))?;
     let view = FileView { number, link: read_fd_link(pid, number)?, info: read_fdinfo(pid, number)?, stat };
-    Ok(HeldFile { process: pid, view, duplicate })
+    let same = kcmp::same_file(std::process::id() as i32, duplicate.as_raw_fd(), pid, number)?;
+    Ok(same.then_some((HeldFile { process: pid, view, duplicate }, info)))
 }
 
-/// A pipe that another process has open too would be cut in two.
-fn pipes_held_by_others(pid: i32, pipes: &BTreeSet<u64>) -> Result<Vec<String>> {
+/// A pipe that another process has open too would be cut in two. Its inode, and the reason in words.
+fn pipes_held_by_others(pid: i32, pipes: &BTreeSet<u64>) -> Result<Vec<(u64, String)>> {
     let mut reasons = Vec::new();
     let own = std::process::id() as i32;
     for other in read_pids().doing(|| "list the processes".into())? {
@@ -261,11 +285,12 @@ fn pipes_held_by_others(pid: i32, pipes: &BTreeSet<u64>) -> Result<Vec<String>> 
                 && pipes.contains(&inode)
             {
                 let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
-                reasons.push(format!(
+                let reason = format!(
                     "a pipe of it (pipe:[{inode}]) is held by process {other} ({}), descriptor {}, which stays; start it with its input and output from and to files",
                     name.trim_end(),
                     entry.file_name().to_string_lossy()
-                ));
+                );
+                reasons.push((inode, reason));
             }
         }
     }

@@ -12,7 +12,7 @@ use super::freeze::{Frozen, freeze};
 use super::pages::Pages;
 use super::record::Record;
 use super::standstill::while_it_stands;
-use super::subject::Subject;
+use super::subject::{Subject, refuse};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
@@ -152,6 +152,8 @@ impl Rounds<'_, '_> {
         }
         let mut past = Vec::new();
         let mut throttle = 0;
+        // In its open files: what is there at two looks will not go away, and what is there at the last one would be found in the freeze.
+        let mut obstacles = Vec::new();
         let mut look = self.look()?;
         loop {
             if let Some(streams) = &self.undo.held.streams {
@@ -187,9 +189,17 @@ impl Rounds<'_, '_> {
             let began = Instant::now();
             let bytes = self.copy(&look)?;
             past.push(Past { bytes, took: began.elapsed(), throttle });
+            let found = self.subject.refresh_files()?;
+            found.losses.into_iter().for_each(|loss| self.record.warn(loss));
+            if found.obstacles == obstacles {
+                refuse(found.obstacles)?;
+            } else {
+                obstacles = found.obstacles;
+            }
             self.subject.refresh_space()?;
             look = self.look()?;
         }
+        refuse(obstacles)?;
         // What this last look found was armed with it, and is sent in the freeze.
         self.pages.pending = look.changed;
         self.pages.empty = look.empty;

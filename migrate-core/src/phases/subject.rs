@@ -7,7 +7,7 @@ use std::fs;
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::regs::{CallState, Registers};
 
-use super::open_files::OpenFiles;
+use super::open_files::{Findings, OpenFiles};
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
 use crate::memory::layout::AddressSpace;
@@ -75,6 +75,11 @@ impl Subject {
     /// Reads its address space anew. Err names what has come up that cannot move.
     pub fn refresh_space(&mut self) -> Result<()> {
         refuse(self.space.read_quickly(self.pid)?)
+    }
+
+    /// Looks at its open files anew. What it opens for a moment is no obstacle unless it is open in the end.
+    pub fn refresh_files(&mut self) -> Result<Findings> {
+        self.files.look(self.pid, &self.pidfd)
     }
 
     /// The threads beside the first that there are now. Err: they cannot be read.
@@ -167,7 +172,8 @@ pub fn other_threads(pid: i32) -> Result<Vec<(i32, Status)>> {
     Ok(threads)
 }
 
-fn refuse(obstacles: Vec<String>) -> Result<()> {
+/// Err unless there are none.
+pub fn refuse(obstacles: Vec<String>) -> Result<()> {
     if obstacles.is_empty() { Ok(()) } else { Err(Error::Refused(obstacles)) }
 }
 

@@ -30,3 +30,8 @@ fn refused_at(point: u32, what: &str, words: &[&str]) -> Result<(), String> {
 fn a_process_that_confines_itself_meanwhile_is_not_made_to_break_its_rules() {
     refused_at(3, "seccomp", &["seccomp"]).expect("refused");
 }
+
+#[test]
+fn a_pipe_that_others_hold_is_found_before_the_freeze() {
+    refused_at(3, "pipe", &["a pipe of it", "is held by process", "(cat)"]).expect("refused");
+}
