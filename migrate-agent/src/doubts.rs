@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use migrate_core::protocol::preamble::MigrationId;
 use migrate_core::protocol::question::{Answer, ask};
-use migrate_core::state::{Doubt, Place, StateDirectory, Verdict};
+use migrate_core::state::{Doubt, Place, Settled, StateDirectory, Verdict};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -45,11 +45,16 @@ fn settle_once() {
     for doubt in doubts {
         let Some(place) = place_of(&doubt) else { continue };
         match states.resolve(doubt.id, place) {
-            Ok(None) | Ok(Some((_, false))) => {}
-            Ok(Some((Doubt { process, host, .. }, true))) => match place {
-                Place::Here => tracing::info!("{} was not taken over by {host}: it goes on here", process.pid),
-                Place::There => tracing::info!("{} runs on {host}: ended what stood here", process.pid),
-            },
+            Ok(None) | Ok(Some(Settled { was_there: false, .. })) => {}
+            Ok(Some(Settled { doubt: Doubt { process, host, .. }, warning, .. })) => {
+                match place {
+                    Place::Here => tracing::info!("{} was not taken over by {host}: it goes on here", process.pid),
+                    Place::There => tracing::info!("{} runs on {host}: ended what stood here", process.pid),
+                }
+                if let Some(warning) = warning {
+                    tracing::warn!("{}: {warning}", process.pid);
+                }
+            }
             Err(error) => tracing::warn!("settling migration {}: {error}", doubt.id),
         }
     }
@@ -57,7 +62,7 @@ fn settle_once() {
 
 /// Where its process runs; None while that is not known.
 fn place_of(doubt: &Doubt) -> Option<Place> {
-    let Doubt { id, process, address, host } = doubt;
+    let Doubt { id, process, address, host, .. } = doubt;
     if process.is_there().is_ok_and(|there| !there) {
         return Some(Place::There); // nothing to settle: it has been ended here
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use migrate_core::state::{Doubt, Place, StateDirectory};
+use migrate_core::state::{Doubt, Place, Settled, StateDirectory};
 use nix::unistd::Uid;
 
 use crate::arguments::Resolve;
@@ -32,8 +32,11 @@ pub fn resolve(wanted: &Resolve) -> ExitCode {
     }
     let place = if wanted.here { Place::Here } else { Place::There };
     match settle(wanted, place) {
-        Ok(Some((doubt, was_there))) => {
-            let _ = writeln!(io::stdout(), "{}", settled(&doubt, place, was_there));
+        Ok(Some(settled)) => {
+            let _ = writeln!(io::stdout(), "{}", sentence(&settled, place));
+            if let Some(warning) = settled.warning {
+                let _ = writeln!(io::stderr(), "warning: {warning}");
+            }
             ExitCode::SUCCESS
         }
         Ok(None) => fail(&format!(
@@ -45,7 +48,7 @@ pub fn resolve(wanted: &Resolve) -> ExitCode {
 }
 
 /// An agent that is just looking at the file holds it for a moment.
-fn settle(wanted: &Resolve, place: Place) -> io::Result<Option<(Doubt, bool)>> {
+fn settle(wanted: &Resolve, place: Place) -> io::Result<Option<Settled>> {
     let states = StateDirectory::of_this_host();
     for _ in 0..20 {
         let settled = states.resolve(wanted.id, place)?;
@@ -62,7 +65,7 @@ fn listed(doubts: &[Doubt]) -> String {
         return "nothing is in doubt on this host\n".into();
     }
     let mut text = String::new();
-    for Doubt { id, process, address, host } in doubts {
+    for Doubt { id, process, address, host, .. } in doubts {
         let _ = write!(
             text,
             "{} stands still here; {host} ({address}) was told to run it, and did not say whether it does\n  \
@@ -74,7 +77,7 @@ fn listed(doubts: &[Doubt]) -> String {
     text
 }
 
-fn settled(doubt: &Doubt, place: Place, was_there: bool) -> String {
+fn sentence(Settled { doubt, was_there, .. }: &Settled, place: Place) -> String {
     let pid = doubt.process.pid;
     match (place, was_there) {
         (_, false) => format!("{pid} has ended here already"),
@@ -102,13 +105,15 @@ mod tests {
             process: Named { pid: 4242, start: 1 },
             address: "10.0.0.2:7070".parse().expect("an address"),
             host: "hostb".into(),
+            locks: Vec::new(),
         };
         let text = listed(std::slice::from_ref(&doubt));
         let id = "ab".repeat(16);
         assert!(text.contains(&format!("migrate-cli resolve {id} --here\n")), "{text}");
         assert!(text.contains(&format!("migrate-cli resolve {id} --there\n")), "{text}");
         assert!(text.starts_with("4242 stands still here; hostb (10.0.0.2:7070)"), "{text}");
-        assert_eq!(settled(&doubt, Place::Here, true), "4242 goes on here");
+        let settled = Settled { doubt, was_there: true, warning: None };
+        assert_eq!(sentence(&settled, Place::Here), "4242 goes on here");
         assert_eq!(listed(&[]), "nothing is in doubt on this host\n");
     }
 }

@@ -22,7 +22,7 @@ use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
 use crate::resources::file::NewFiles;
-use crate::resources::process::record_locks::{self, RecordLock};
+use crate::resources::process::record_locks::{self, AT_ONCE, RecordLock};
 use crate::resources::process::{attributes, limits, lock_future, memory_map, surroundings};
 use crate::resources::thread::{Credentials, cpu};
 use crate::state::{Arrival, Named, StateDirectory};
@@ -176,14 +176,18 @@ impl Unfinished {
         if self.locks.is_empty() {
             return Ok(true);
         }
-        let mut batch = Batch::new();
-        let tickets = record_locks::add_calls(&self.locks, true, &mut batch);
-        let results = self.shell.run(&batch)?;
-        for (ticket, lock) in tickets.into_iter().zip(&self.locks) {
-            match results.value(ticket) {
-                Ok(_) => {}
-                Err(Errno::EAGAIN | Errno::EACCES) => return Ok(false),
-                Err(e) => return Err(Error::io(format!("lock the file of descriptor {}", lock.descriptor), e.into())),
+        for part in self.locks.chunks(AT_ONCE) {
+            let mut batch = Batch::new();
+            let tickets = record_locks::add_calls(part, true, &mut batch);
+            let results = self.shell.run(&batch)?;
+            for (ticket, lock) in tickets.into_iter().zip(part) {
+                match results.value(ticket) {
+                    Ok(_) => {}
+                    Err(Errno::EAGAIN | Errno::EACCES) => return Ok(false),
+                    Err(e) => {
+                        return Err(Error::io(format!("lock the file of descriptor {}", lock.descriptor), e.into()));
+                    }
+                }
             }
         }
         Ok(true)

@@ -1,7 +1,9 @@
 //! The freeze: every thread stands, and whatever runs inside the process from here on is a batch of ours.
 
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 
+use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
 use migrate_linux::sched::Urgent;
 use migrate_linux::throttle::Throttle;
@@ -16,6 +18,7 @@ use super::subject::{Subject, posix_timers};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
+use crate::memory::layout::AddressSpace;
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
 use crate::proc::status::read_task_status;
@@ -138,6 +141,28 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
 }
 
 impl FrozenProcess {
+    /// The first thread alone, with an executor, of a process that nobody traces: for calls that concern all of it.
+    pub fn first_thread_of(pid: i32) -> Result<FrozenProcess> {
+        let mut space = AddressSpace::default();
+        // What cannot move is no matter here.
+        space.read_all(pid)?;
+        let memory = ProcessMemory::open(pid).doing(|| format!("open the memory of {pid}"))?;
+        let source = PageSource { memory, objects: Mutex::default() };
+        let gadget = find_gadget(&space.layout, &source)?;
+        let thread = Seized::seize(pid, false)?;
+        thread.interrupt()?;
+        let (stopped, _) = thread.wait_stopped()?;
+        let status = read_task_status(pid, pid).doing(|| format!("read process {pid}"))?;
+        if status.seccomp.unwrap_or(0) != 0 {
+            return Err(Error::Refused(vec!["it runs under seccomp".into()]));
+        }
+        let threads = vec![FrozenThread { stopped, pid, tid: pid, status }];
+        let _statuses = Statuses::new(pid);
+        let mut process = FrozenProcess { threads, _statuses, executor: None, gadget, pinned: false };
+        process.inject_executor(&space.layout, &source)?;
+        Ok(process)
+    }
+
     /// Puts an executor into a hole of the address space.
     pub fn inject_executor(&mut self, layout: &Layout, source: &PageSource) -> Result<()> {
         let hole = find_hole(layout.vmas.iter().map(|v| (v.start, v.end)), LOWEST, EXECUTOR_SIZE)

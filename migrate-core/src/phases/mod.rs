@@ -4,6 +4,8 @@ mod capture;
 mod commit;
 mod freeze;
 pub use freeze::LOWEST;
+mod locks;
+pub use locks::take_again_in;
 mod open_files;
 mod pages;
 mod peer;

@@ -57,7 +57,7 @@ pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready
         other => return Err(peer.unexpected(&other)),
     };
     accepted.warnings.into_iter().for_each(|w| record.warn(w));
-    let mut undo = UndoList::default();
+    let mut undo = UndoList::new(record.not_undone.clone());
     undo.held.peer = Some(peer);
     Ok(Ready { plan, record, undo, subject })
 }

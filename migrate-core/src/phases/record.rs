@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::undo::Failures;
 use crate::error::Result;
 use crate::memory::send::Counted;
 use crate::phase::{Event, Observer, Outcome, PageCounts, Phase, Report, Round, Throttled, Timing, display_duration};
@@ -39,6 +40,8 @@ pub struct Record<'o> {
     /// Its memory is compared before it may run there.
     pub verified: bool,
     warnings: Vec<String>,
+    /// What could not be undone.
+    pub not_undone: Failures,
 }
 
 impl<'o> Record<'o> {
@@ -65,6 +68,7 @@ impl<'o> Record<'o> {
             throttled: None,
             verified: false,
             warnings: Vec::new(),
+            not_undone: Failures::default(),
         }
     }
 
@@ -158,6 +162,8 @@ impl<'o> Record<'o> {
         self.close_phase();
         self.runs_again("undo");
         self.full_speed(Duration::ZERO);
+        let not_undone = self.not_undone.take();
+        not_undone.into_iter().for_each(|failure| self.warn(failure));
         if let Some(&Throttled { percent, us, stood_us }) = self.throttled.as_ref() {
             // For how long it stood is not known of a move that failed before the freeze.
             let stood =

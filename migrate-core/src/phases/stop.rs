@@ -187,7 +187,8 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    fn new(pid: i32) -> Statuses {
+    /// None of them open.
+    pub fn new(pid: i32) -> Statuses {
         Statuses { pid, open: HashMap::new() }
     }
 

@@ -1,12 +1,10 @@
 //! Transfer: the destination gets everything, and is ready to run the process.
 
+use std::time::Instant;
+
 use super::capture::Captured;
-use std::time::{Duration, Instant};
-
-use migrate_linux::remote::Batch;
-
 use super::commit::commit;
-use super::freeze::FrozenProcess;
+use super::locks::give_up;
 use super::record::Record;
 use super::subject::Subject;
 use super::undo::UndoList;
@@ -14,7 +12,6 @@ use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
-use crate::resources::process::record_locks::{self, RecordLock};
 use crate::state::{Doubt, Leaving, Named, StateDirectory};
 
 /// The destination could run the process, and does not. The only state that can commit.
@@ -45,7 +42,8 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     fault::point(7, peer.stream())?;
     // While the destination works.
     let process = Named::of(subject.pid).doing(|| format!("read process {}", subject.pid))?;
-    let doubt = Doubt { id: peer.id, process, address: peer.address(), host: peer.host.clone() };
+    let (address, host) = (peer.address(), peer.host.clone());
+    let doubt = Doubt { id: peer.id, process, address, host, locks };
     let leaving = Leaving::note(StateDirectory::of_this_host(), &doubt);
     held.leaving = Some(leaving.doing(|| "write the state file".into())?);
     // First the pages: when they fail, the destination waits for them and answers nothing.
@@ -63,38 +61,7 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     record.round(&counted, &streams.counters.snapshot(), began.elapsed());
     record.count(&streams.counters.snapshot(), peer.bytes_sent());
     if ready.locks_wanted {
-        give_up_locks(&mut undo, locks)?;
+        give_up(&mut undo, doubt.locks.clone())?;
     }
     Ok(Prepared { record, undo, subject, doubt })
-}
-
-/// The destination can have the locks only when this process has not: the last thing before the commit.
-fn give_up_locks(undo: &mut UndoList, locks: Vec<RecordLock>) -> Result<()> {
-    let again = locks.clone();
-    undo.push("take its locks again", move |held| {
-        let frozen = held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
-        take_again(frozen, &again)
-    });
-    let frozen = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
-    let mut batch = Batch::new();
-    record_locks::add_calls(&locks, false, &mut batch);
-    frozen.run(&batch).map(drop)
-}
-
-/// Nobody else is likely to have been quicker; if somebody was, the process waits for its locks as it would have.
-fn take_again(frozen: &mut FrozenProcess, locks: &[RecordLock]) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let since = Instant::now();
-    loop {
-        let mut batch = Batch::new();
-        let tickets = record_locks::add_calls(locks, true, &mut batch);
-        let results = frozen.run(&batch)?;
-        if tickets.into_iter().all(|ticket| results.value(ticket).is_ok()) {
-            return Ok(());
-        }
-        if since.elapsed() > PATIENCE {
-            return Err(Error::Invalid("another process took a file lock of it during the move and keeps it".into()));
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }

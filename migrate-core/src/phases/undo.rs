@@ -3,6 +3,9 @@
 //! Not guards in fields: these drop in the order of their declaration, and would thaw the process before what was changed in it
 //! is put back.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use migrate_linux::throttle::Throttle;
 
 use super::freeze::FrozenProcess;
@@ -40,15 +43,23 @@ impl Held {
 type Step = Box<dyn FnOnce(&mut Held) -> Result<()>>;
 
 /// What is held, and how to let go of it.
-#[derive(Default)]
 pub struct UndoList {
     /// What is held.
     pub held: Held,
     steps: Vec<(&'static str, Step)>,
     disarmed: bool,
+    failures: Failures,
 }
 
+/// What could not be undone, in words; whoever reports has it too.
+pub type Failures = Rc<RefCell<Vec<String>>>;
+
 impl UndoList {
+    /// An empty one, which tells `failures` what it could not do.
+    pub fn new(failures: Failures) -> UndoList {
+        UndoList { held: Held::default(), steps: Vec::new(), disarmed: false, failures }
+    }
+
     /// Adds what undoes the step that is about to be made.
     pub fn push(&mut self, what: &'static str, step: impl FnOnce(&mut Held) -> Result<()> + 'static) {
         self.steps.push((what, Box::new(step)));
@@ -73,6 +84,7 @@ impl Drop for UndoList {
         while let Some((what, step)) = self.steps.pop() {
             if let Err(error) = step(&mut self.held) {
                 tracing::warn!("undoing ({what}): {error}");
+                self.failures.borrow_mut().push(format!("it is not quite as it was ({what}): {error}"));
             }
         }
         // Last of all: until the process runs, the note says that it stands.

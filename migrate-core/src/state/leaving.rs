@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use nix::libc;
 
 use super::{Named, Stand, StateDirectory, malformed};
+use crate::phases::take_again_in;
 use crate::protocol::preamble::MigrationId;
+use crate::resources::process::record_locks::RecordLock;
 
 /// Where a process in doubt is said to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,19 @@ pub struct Doubt {
     pub address: SocketAddr,
     /// The destination as the operator wrote it.
     pub host: String,
+    /// The record locks that the process had; it may have given them up.
+    pub locks: Vec<RecordLock>,
+}
+
+/// A doubt that is settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// It.
+    pub doubt: Doubt,
+    /// The process had not ended.
+    pub was_there: bool,
+    /// It goes on here, but not as it was: without some of its locks.
+    pub warning: Option<String>,
 }
 
 /// The file, while its migration is at work. Dropped, it stays: then the migration is in doubt.
@@ -46,8 +61,10 @@ impl Leaving {
     /// # Errors
     /// When the file cannot be written.
     pub fn note(directory: StateDirectory, doubt: &Doubt) -> io::Result<Leaving> {
-        let Doubt { id, process, address, host } = doubt;
-        let file = directory.create(*id, Stand::Source, &format!("{process}\n{address}\n{host}\n"))?;
+        let Doubt { id, process, address, host, locks } = doubt;
+        let mut text = format!("{process}\n{address}\n{host}\n");
+        locks.iter().for_each(|lock| text.extend([lock.to_string().as_str(), "\n"]));
+        let file = directory.create(*id, Stand::Source, &text)?;
         Ok(Leaving { directory, id: *id, _file: file })
     }
 
@@ -85,22 +102,33 @@ impl StateDirectory {
         let (Some(process), Some(address), Some(host)) = (process, address, lines.next()) else {
             return Err(malformed(&self.path(id, Stand::Source), &text));
         };
-        Ok(Some((lock, Doubt { id, process, address, host: host.into() })))
+        let locks = lines.map(str::parse).collect::<Result<_, _>>();
+        let locks = locks.map_err(|()| malformed(&self.path(id, Stand::Source), &text))?;
+        Ok(Some((lock, Doubt { id, process, address, host: host.into(), locks })))
     }
 
-    /// Settles one. Ok(None): it is not in doubt here, or somebody is settling it. Ok(Some(false)): its process has ended.
+    /// Settles one. Ok(None): it is not in doubt here, or somebody is settling it.
     ///
     /// # Errors
     /// When its file cannot be read or removed, or the process not signalled.
-    pub fn resolve(&self, id: MigrationId, place: Place) -> io::Result<Option<(Doubt, bool)>> {
+    pub fn resolve(&self, id: MigrationId, place: Place) -> io::Result<Option<Settled>> {
         let Some((_lock, doubt)) = self.doubt(id)? else { return Ok(None) };
-        let was_there = match place {
-            Place::Here => doubt.process.go_on()?,
-            Place::There => doubt.process.signal(libc::SIGKILL)?,
+        let (was_there, warning) = match place {
+            Place::Here => go_on(&doubt)?,
+            Place::There => (doubt.process.signal(libc::SIGKILL)?, None),
         };
         fs::remove_file(self.path(id, Stand::Source))?;
-        Ok(Some((doubt, was_there)))
+        Ok(Some(Settled { doubt, was_there, warning }))
     }
+}
+
+/// Whether it has not ended, and what it goes on without.
+fn go_on(doubt: &Doubt) -> io::Result<(bool, Option<String>)> {
+    let Some(stands) = doubt.process.stands()? else { return Ok((false, None)) };
+    let warning = take_again_in(doubt.process.pid, &doubt.locks).err().map(|error| error.to_string());
+    // Whether it stands does not show right after that.
+    let was_there = if stands { doubt.process.signal(libc::SIGCONT)? } else { true };
+    Ok((was_there, warning))
 }
 
 #[cfg(test)]
@@ -120,13 +148,20 @@ mod tests {
             process: Named::of(child.id() as i32).expect("it is there"),
             address: "10.0.0.2:7070".parse().expect("an address"),
             host: "beta".into(),
+            locks: vec![
+                RecordLock { descriptor: 3, write: true, start: 0, length: 0 },
+                RecordLock { descriptor: 4, write: false, start: 7, length: 8 },
+            ],
         };
         let leaving = Leaving::note(states.clone(), &doubt).expect("written");
         assert_eq!(states.doubts().expect("listed"), [], "at work");
         assert_eq!(states.resolve(doubt.id, Place::There).expect("asked"), None, "at work");
         drop(leaving);
         assert_eq!(states.doubts().expect("listed"), std::slice::from_ref(&doubt));
-        assert_eq!(states.resolve(doubt.id, Place::There).expect("killed"), Some((doubt.clone(), true)));
+        assert_eq!(
+            states.resolve(doubt.id, Place::There).expect("killed"),
+            Some(Settled { doubt: doubt.clone(), was_there: true, warning: None })
+        );
         assert_eq!(child.wait().expect("waited").signal(), Some(libc::SIGKILL));
         assert_eq!(states.resolve(doubt.id, Place::There).expect("asked"), None);
         Leaving::note(states.clone(), &doubt).expect("written").settled();

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use arriving::{Arrival, Verdict};
-pub use leaving::{Doubt, Leaving, Place};
+pub use leaving::{Doubt, Leaving, Place, Settled};
 pub use named::Named;
 
 use crate::plan::STATE_DIRECTORY;

@@ -64,16 +64,24 @@ impl Named {
         }
     }
 
+    /// Whether it stands by a stop signal. None: it has ended.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn stands(&self) -> io::Result<Option<bool>> {
+        Ok(self.stat()?.map(|stat| stat.state == b'T'))
+    }
+
     /// Continues it if it stands by a stop signal. Ok(false): it has ended.
     ///
     /// # Errors
     /// Those of [`Named::signal`].
     pub fn go_on(&self) -> io::Result<bool> {
-        match self.stat()? {
+        match self.stands()? {
             None => Ok(false),
             // One that runs is spared the signal: it may have a handler for it.
-            Some(stat) if stat.state != b'T' => Ok(true),
-            Some(_) => self.signal(libc::SIGCONT),
+            Some(false) => Ok(true),
+            Some(true) => self.signal(libc::SIGCONT),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The two hosts of scripts/hosts, and a process that moves between them.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 
 const STATE: &str = "/run/migrate-hosts";
 
@@ -244,9 +247,26 @@ impl Subject {
         Ok(whole.lines().count())
     }
 
-    /// That its work is whole.
+    /// That its work is whole, and that it has its record lock.
     pub fn check(&self) -> Result<(), String> {
-        self.ticks().map(drop)
+        self.ticks()?;
+        match self.is_locked() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("it has lost its record lock".into()),
+            Err(e) => Err(format!("looking for its record lock: {e}")),
+        }
+    }
+
+    fn is_locked(&self) -> io::Result<bool> {
+        let mut lock = libc::flock {
+            l_type: libc::F_WRLCK as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&File::open(&self.file)?, FcntlArg::F_GETLK(&mut lock))?;
+        Ok(lock.l_type != libc::F_UNLCK as i16)
     }
 
     /// Has it do what `what` means (ticker.c), and waits until it has.

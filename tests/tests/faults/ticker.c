@@ -1,7 +1,7 @@
 // Appends 1, 2, 3, ... to the file argv[1], a line each 5 ms, and checks itself meanwhile: a line twice means that two copies of it ran,
 // a line missing that some of its work was lost. argv[2] only tells it from others. Exits when anything is wrong.
-// When there is a file argv[1].seccomp it no longer allows itself calls that it does not need; when there is argv[1].pipe it makes a
-// pipe whose other end is held by a process that is not its child.
+// It holds a record lock on that file. When there is a file argv[1].seccomp it no longer allows itself calls that it does not need;
+// when there is argv[1].pipe it makes a pipe whose other end is held by a process that is not its child.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -99,6 +99,8 @@ static void when_told(const char *file, const char *what, void (*then)(void)) {
 int main(int argc, char **argv) {
     if (argc != 3 || (out = open(argv[1], O_WRONLY | O_APPEND | O_CREAT, 0644)) < 0) return 2;
     pthread_t thread;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(out, F_SETLK, &lock)) wrong("lock");
     if (pthread_create(&thread, 0, spin, 0) || pthread_create(&thread, 0, poll_again, 0)) return 2;
     for (uint64_t i = 0; i < 128 * 1024; i++) memory[i] = i * 0x9e3779b97f4a7c15;
     pid_t pid = getpid();

@@ -5,6 +5,9 @@
 //! locks up once everything else is ready, and the destination takes them before it says that the process is its own: for the
 //! fraction of a millisecond between the two nobody has them, and should somebody else be quicker, the move is rolled back.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Ticket};
@@ -53,6 +56,9 @@ fn parse_line(descriptor: i32, line: &str) -> Result<RecordLock, String> {
     Ok(RecordLock { descriptor, write: mode == "WRITE", start, length })
 }
 
+/// So many calls fit into one batch.
+pub const AT_ONCE: usize = 2000;
+
 /// Adds the calls that take the locks (or give them up); none of them waits. Ok of a ticket: done.
 pub fn add_calls(locks: &[RecordLock], take: bool, batch: &mut Batch) -> Vec<Ticket> {
     let mut tickets = Vec::with_capacity(locks.len());
@@ -73,9 +79,52 @@ pub fn add_calls(locks: &[RecordLock], take: bool, batch: &mut Batch) -> Vec<Tic
     tickets
 }
 
+/// For a state file.
+impl fmt::Display for RecordLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RecordLock { descriptor, write, start, length } = self;
+        write!(f, "lock {descriptor} {} {start} {length}", if *write { "write" } else { "read" })
+    }
+}
+
+impl FromStr for RecordLock {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<RecordLock, ()> {
+        let ["lock", descriptor, mode @ ("read" | "write"), start, length] = text.split(' ').collect::<Vec<_>>()[..]
+        else {
+            return Err(());
+        };
+        let number = |text: &str| text.parse::<i64>().ok().filter(|n| *n >= 0).ok_or(());
+        let descriptor = i32::try_from(number(descriptor)?).map_err(|_| ())?;
+        Ok(RecordLock { descriptor, write: mode == "write", start: number(start)?, length: number(length)? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_file_keeps_them() {
+        for lock in [
+            RecordLock { descriptor: 3, write: true, start: 0, length: 0 },
+            RecordLock { descriptor: i32::MAX, write: false, start: i64::MAX, length: 17 },
+        ] {
+            assert_eq!(lock.to_string().parse(), Ok(lock));
+        }
+        for bad in [
+            "",
+            "lock",
+            "lock 3 write 0",
+            "lock 3 both 0 0",
+            "lock -1 read 0 0",
+            "lock 3 read -1 0",
+            "lock 4294967296 read 0 0",
+        ] {
+            assert!(bad.parse::<RecordLock>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn lines_are_understood_or_refused() {
