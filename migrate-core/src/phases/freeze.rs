@@ -77,6 +77,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     undo.held.frozen = Some(FrozenProcess { threads, _statuses: statuses, executor: None, gadget: 0, pinned: false });
     undo.held.fault(4)?;
     let mut obstacles = subject.space.read_quickly(pid)?;
+    obstacles.extend(subject.shared_memory()?);
     obstacles.extend(posix_timers(pid));
     if confined {
         obstacles.push("a thread of it runs under seccomp; that cannot move yet".into());

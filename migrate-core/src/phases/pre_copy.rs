@@ -152,7 +152,7 @@ impl Rounds<'_, '_> {
         }
         let mut past = Vec::new();
         let mut throttle = 0;
-        // In its open files: what is there at two looks will not go away, and what is there at the last one would be found in the freeze.
+        // In what it has open and shares: what is there at two looks will not go away, and what is there at the last one would be found in the freeze.
         let mut obstacles = Vec::new();
         let mut look = self.look()?;
         loop {
@@ -189,14 +189,14 @@ impl Rounds<'_, '_> {
             let began = Instant::now();
             let bytes = self.copy(&look)?;
             past.push(Past { bytes, took: began.elapsed(), throttle });
-            let found = self.subject.refresh_files()?;
+            self.subject.refresh_space()?;
+            let found = self.subject.refresh_holdings()?;
             found.losses.into_iter().for_each(|loss| self.record.warn(loss));
             if found.obstacles == obstacles {
                 refuse(found.obstacles)?;
             } else {
                 obstacles = found.obstacles;
             }
-            self.subject.refresh_space()?;
             look = self.look()?;
         }
         refuse(obstacles)?;

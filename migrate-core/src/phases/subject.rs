@@ -48,6 +48,8 @@ pub struct Subject {
     pub interrupted: BTreeMap<i32, u64>,
     /// What it loses by moving.
     pub losses: Vec<String>,
+    /// So many of the shared objects of its address space are known to be its own.
+    searched_objects: usize,
 }
 
 impl Subject {
@@ -77,9 +79,24 @@ impl Subject {
         refuse(self.space.read_quickly(self.pid)?)
     }
 
-    /// Looks at its open files anew. What it opens for a moment is no obstacle unless it is open in the end.
-    pub fn refresh_files(&mut self) -> Result<Findings> {
-        self.files.look(self.pid, &self.pidfd)
+    /// Looks at its open files, and at what it shares, anew. What it has for a moment is no obstacle unless it is there in the end.
+    pub fn refresh_holdings(&mut self) -> Result<Findings> {
+        let mut findings = self.files.look(self.pid, &self.pidfd)?;
+        findings.obstacles.extend(self.shared_memory()?);
+        Ok(findings)
+    }
+
+    /// The reasons that shared memory which came up since the last look is, if others have it too.
+    pub fn shared_memory(&mut self) -> Result<Vec<String>> {
+        let objects = self.space.objects.len();
+        if objects == self.searched_objects {
+            return Ok(Vec::new());
+        }
+        let reasons = objects_held_by_others(self.pid, &self.space)?;
+        if reasons.is_empty() {
+            self.searched_objects = objects;
+        }
+        Ok(reasons)
     }
 
     /// The threads beside the first that there are now. Err: they cannot be read.
@@ -130,6 +147,7 @@ impl Subject {
             losses.extend(findings.losses);
         }
         refuse(obstacles)?;
+        let searched_objects = space.objects.len();
         let mut paths = paths.into_iter();
         let mut path = || paths.next().unwrap_or_default();
         Ok(Subject {
@@ -145,6 +163,7 @@ impl Subject {
             boot_id: boot_id(),
             pidfd,
             losses,
+            searched_objects,
         })
     }
 }

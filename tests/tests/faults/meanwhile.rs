@@ -35,3 +35,8 @@ fn a_process_that_confines_itself_meanwhile_is_not_made_to_break_its_rules() {
 fn a_pipe_that_others_hold_is_found_before_the_freeze() {
     refused_at(3, "pipe", &["a pipe of it", "is held by process", "(cat)"]).expect("refused");
 }
+
+#[test]
+fn memory_that_others_share_is_found_before_the_freeze() {
+    refused_at(3, "memory", &["it shares memory with process", "cannot be parted"]).expect("refused");
+}

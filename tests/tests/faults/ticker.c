@@ -1,7 +1,8 @@
 // Appends 1, 2, 3, ... to the file argv[1], a line each 5 ms, and checks itself meanwhile: a line twice means that two copies of it ran,
 // a line missing that some of its work was lost. argv[2] only tells it from others. Exits when anything is wrong.
 // It holds a record lock on that file. When there is a file argv[1].seccomp it no longer allows itself calls that it does not need;
-// when there is argv[1].pipe it makes a pipe whose other end is held by a process that is not its child.
+// when there is argv[1].pipe it makes a pipe whose other end is held by a process that is not its child; when there is argv[1].memory
+// it shares memory with one.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -21,6 +23,7 @@
 #include <unistd.h>
 
 static int out;
+static char *own_name;
 static uint64_t memory[128 * 1024]; // 1 MiB
 static volatile uint64_t spins, polls;
 
@@ -88,6 +91,27 @@ static void share_a_pipe(void) {
     close(ends[0]);
 }
 
+static void share_memory(void) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC)) wrong("pipe");
+    char *shared = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) wrong("mmap");
+    pid_t child = fork();
+    if (!child) {
+        if (!fork()) {
+            // Under another name than the copies that are counted. It ends with the process that has the pipe's other end.
+            char byte;
+            memset(own_name, 'x', strlen(own_name));
+            dup2(ends[0], 0);
+            close_range(1, ~0u, 0);
+            while (read(0, &byte, 1) > 0) {}
+        }
+        _exit(0);
+    }
+    if (child < 0 || waitpid(child, NULL, 0) != child) wrong("fork");
+    close(ends[0]);
+}
+
 static void when_told(const char *file, const char *what, void (*then)(void)) {
     char path[4096];
     snprintf(path, sizeof path, "%s.%s", file, what);
@@ -103,6 +127,7 @@ int main(int argc, char **argv) {
     if (fcntl(out, F_SETLK, &lock)) wrong("lock");
     if (pthread_create(&thread, 0, spin, 0) || pthread_create(&thread, 0, poll_again, 0)) return 2;
     for (uint64_t i = 0; i < 128 * 1024; i++) memory[i] = i * 0x9e3779b97f4a7c15;
+    own_name = argv[0];
     pid_t pid = getpid();
     for (uint64_t n = 1;; n++) {
         char line[32];
@@ -115,5 +140,6 @@ int main(int argc, char **argv) {
         if (getpid() != pid) wrong("pid");
         when_told(argv[1], "seccomp", confine);
         when_told(argv[1], "pipe", share_a_pipe);
+        when_told(argv[1], "memory", share_memory);
     }
 }
