@@ -16,7 +16,8 @@ impl Making {
             return Err(Error::Invalid("the digest's mappings make no sense".into()));
         }
         let memory = self.shell.memory.try_clone().doing(|| "open the memory again".into())?;
-        let source = PageSource { memory, objects: Mutex::new(self.placement.objects()?) };
+        let objects = self.placement.objects()?.into_iter().map(Some).collect();
+        let source = PageSource { memory, objects: Mutex::new(objects) };
         if fault::corrupts() {
             self.damage(original)?;
         }

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+
+use migrate_linux::map_files;
 
 use crate::error::{Doing, Result};
 use crate::image::layout::{Backing, EXEC, Layout, MappedFile, PAGE, READ, ShmObject, Vma, WRITE};
@@ -47,6 +51,8 @@ pub struct AddressSpace {
     pub layout: Layout,
     /// Objects behind shared anonymous mappings; their numbers begin with 1.
     pub objects: Vec<ShmObject>,
+    /// The way to each of them, as long as it is mapped: kept longer, its memory would not be given back.
+    pub object_files: Vec<Option<Arc<File>>>,
     /// Resident pages of mapped files that were never written: the destination has them in its own copy of the file.
     pub file_pages: u64,
     object_keys: HashMap<(u64, u64), u32>,
@@ -62,6 +68,30 @@ type FileKey = ((u32, u32), u64, bool);
 /// A mapping that cannot move, in words.
 pub type Obstacle = String;
 
+/// Whether the process may change its mappings while they are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// It may: a mapping that has gone in between is left out, and the next look will see.
+    Running,
+    /// It stands still.
+    Frozen,
+}
+
+/// Why a mapping is no part of the layout.
+#[derive(Debug)]
+enum NoBacking {
+    /// It is not there any more, or is another one by now.
+    Gone,
+    /// It cannot move.
+    Obstacle(String),
+}
+
+impl From<String> for NoBacking {
+    fn from(why: String) -> NoBacking {
+        NoBacking::Obstacle(why)
+    }
+}
+
 impl AddressSpace {
     /// Reads it anew, with flags. Err: /proc could not be read. The second part names what cannot move.
     pub fn read_all(&mut self, pid: i32) -> Result<Vec<Obstacle>> {
@@ -72,26 +102,29 @@ impl AddressSpace {
             self.flags.insert((entry.start, entry.end), entry.flags.bits());
             unwritten.insert(entry.start, entry.rss_kb.saturating_sub(entry.private_dirty_kb) * 1024 / PAGE);
         }
-        self.read_layout(pid, &mut obstacles)?;
+        self.read_layout(pid, Pace::Running, &mut obstacles)?;
         let of_files = self.layout.vmas.iter().filter(|v| matches!(v.backing, Backing::File { .. }));
         self.file_pages = of_files.filter_map(|v| unwritten.get(&v.start)).sum();
         Ok(obstacles)
     }
 
     /// Reads it anew, short enough for a freeze: mappings whose bounds are not known yet get the flags that mmap gives.
-    pub fn read_quickly(&mut self, pid: i32) -> Result<Vec<Obstacle>> {
+    pub fn read_quickly(&mut self, pid: i32, pace: Pace) -> Result<Vec<Obstacle>> {
         let mut obstacles = Vec::new();
-        self.read_layout(pid, &mut obstacles)?;
+        self.read_layout(pid, pace, &mut obstacles)?;
         Ok(obstacles)
     }
 
-    fn read_layout(&mut self, pid: i32, obstacles: &mut Vec<Obstacle>) -> Result<()> {
+    fn read_layout(&mut self, pid: i32, pace: Pace, obstacles: &mut Vec<Obstacle>) -> Result<()> {
         let maps = read_maps(pid).doing(|| format!("read the mappings of {pid}"))?;
         self.layout.vmas.clear();
+        let mut behind = 0;
         for m in &maps {
-            if m.name == Name::Vsyscall {
+            // The kernel shows the list piece by piece: a mapping that grew or moved in between may come twice.
+            if m.name == Name::Vsyscall || m.start < behind {
                 continue;
             }
+            behind = m.end;
             let flags = self.flags_of(m);
             // [vvar] is memory of the kernel's own, and its place is known.
             let unsupported = UNSUPPORTED.iter().find(|(flag, _)| flags & flag != 0 && !is_kernels_own(&m.name));
@@ -115,10 +148,28 @@ impl AddressSpace {
                         _ => Vec::new(),
                     },
                 }),
-                Err(why) => obstacles.push(format!("mapping {:x}-{:x}: {why}", m.start, m.end)),
+                Err(NoBacking::Gone) if pace == Pace::Running => {}
+                Err(NoBacking::Gone) => {
+                    let range = format!("{:x}-{:x}", m.start, m.end);
+                    obstacles.push(format!("mapping {range}: what is behind it cannot be reached; try again"));
+                }
+                Err(NoBacking::Obstacle(why)) => obstacles.push(format!("mapping {:x}-{:x}: {why}", m.start, m.end)),
             }
         }
+        self.let_go_of_objects();
         Ok(())
+    }
+
+    fn let_go_of_objects(&mut self) {
+        let mut mapped = vec![false; self.objects.len()];
+        for vma in &self.layout.vmas {
+            if let Backing::Object { object, .. } = vma.backing {
+                mapped[object as usize - 1] = true;
+            }
+        }
+        for (file, _) in self.object_files.iter_mut().zip(mapped).filter(|(_, mapped)| !mapped) {
+            *file = None;
+        }
     }
 
     /// What smaps said of it, or of the mapping that it was a part of, or what mmap sets.
@@ -136,7 +187,7 @@ impl AddressSpace {
         }
     }
 
-    fn backing(&mut self, pid: i32, m: &Mapping, flags: u64) -> std::result::Result<Backing, String> {
+    fn backing(&mut self, pid: i32, m: &Mapping, flags: u64) -> std::result::Result<Backing, NoBacking> {
         let path = match &m.name {
             Name::Anonymous | Name::Heap | Name::Stack | Name::AnonNamed(_) if m.inode == 0 && !m.shared => {
                 return Ok(Backing::Anonymous);
@@ -145,7 +196,10 @@ impl AddressSpace {
             Name::Vvar => return Ok(Backing::Vvar),
             Name::VvarVclock => return Ok(Backing::VvarVclock),
             Name::File(path) => path,
-            other => return Err(format!("{other:?} — this kind of memory cannot move yet; let the program unmap it")),
+            other => {
+                let why = format!("{other:?} — this kind of memory cannot move yet; let the program unmap it");
+                return Err(why.into());
+            }
         };
         if m.shared && path.as_bytes() == b"/dev/zero (deleted)" {
             return self.object(pid, m).map(|object| Backing::Object { object, offset: m.offset });
@@ -159,17 +213,20 @@ impl AddressSpace {
         }
         let shown = path.display();
         if m.deleted {
-            return Err(format!(
-                "{shown} — a file without a name cannot move yet; restart the program with the present version of it"
-            ));
+            let remedy = "restart the program with the present version of it";
+            return Err(format!("{shown} — a file without a name cannot move yet; {remedy}").into());
+        }
+        let mapped = fs::metadata(map_file(pid, m)).map_err(|e| gone_or(e, &shown))?;
+        if mapped.ino() != m.inode {
+            return Err(NoBacking::Gone);
         }
         let named = fs::metadata(path).map_err(|e| format!("{shown}: {e}"))?;
-        let mapped = fs::metadata(map_file(pid, m)).map_err(|e| format!("{shown}: {e}"))?;
         if (named.dev(), named.ino()) != (mapped.dev(), mapped.ino()) {
-            return Err(format!("{shown} is another file by now; restart the program with the present version of it"));
+            let remedy = "restart the program with the present version of it";
+            return Err(format!("{shown} is another file by now; {remedy}").into());
         }
         if !named.is_file() {
-            return Err(format!("{shown} — memory of a device cannot move; let the program unmap it"));
+            return Err(format!("{shown} — memory of a device cannot move; let the program unmap it").into());
         }
         let file = self.layout.files.len() as u32;
         self.layout.files.push(MappedFile { path: path.as_bytes().to_vec(), writable });
@@ -177,14 +234,28 @@ impl AddressSpace {
         Ok(Backing::File { file, offset: m.offset })
     }
 
-    fn object(&mut self, pid: i32, m: &Mapping) -> std::result::Result<u32, String> {
+    fn object(&mut self, pid: i32, m: &Mapping) -> std::result::Result<u32, NoBacking> {
         let key = object_key(m);
-        if let Some(id) = self.object_keys.get(&key) {
-            return Ok(*id);
+        let known = self.object_keys.get(&key).copied();
+        if let Some(id) = known
+            && self.object_files[id as usize - 1].is_some()
+        {
+            return Ok(id);
         }
-        let size = fs::metadata(map_file(pid, m)).map_err(|e| format!("shared anonymous memory: {e}"))?.len();
+        let what = "shared anonymous memory";
+        let file = map_files::open_mapped(pid, m.start, m.end, false).map_err(|e| gone_or(e, what))?;
+        let metadata = file.metadata().map_err(|e| format!("{what}: {e}"))?;
+        if metadata.ino() != m.inode {
+            return Err(NoBacking::Gone);
+        }
+        let file = Some(Arc::new(file));
+        if let Some(id) = known {
+            self.object_files[id as usize - 1] = file;
+            return Ok(id);
+        }
         let id = self.objects.len() as u32 + 1;
-        self.objects.push(ShmObject { id, size });
+        self.objects.push(ShmObject { id, size: metadata.len() });
+        self.object_files.push(file);
         self.object_keys.insert(key, id);
         Ok(id)
     }
@@ -193,12 +264,13 @@ impl AddressSpace {
     pub fn has_object(&self, m: &Mapping) -> bool {
         self.object_keys.contains_key(&object_key(m))
     }
+}
 
-    /// A mapping of an object: the way to it.
-    pub fn mapping_of(&self, object: u32) -> Option<(u64, u64)> {
-        let found =
-            self.layout.vmas.iter().find(|v| matches!(v.backing, Backing::Object { object: o, .. } if o == object));
-        found.map(|v| (v.start, v.end))
+/// Without such a mapping there is no way to what is behind it.
+fn gone_or(error: io::Error, what: impl std::fmt::Display) -> NoBacking {
+    match error.kind() {
+        io::ErrorKind::NotFound => NoBacking::Gone,
+        _ => NoBacking::Obstacle(format!("{what}: {error}")),
     }
 }
 

@@ -121,8 +121,8 @@ impl Counters {
 pub struct PageSource {
     /// The process.
     pub memory: ProcessMemory,
-    /// Shared objects by their number, from 1.
-    pub objects: Mutex<Vec<Arc<std::fs::File>>>,
+    /// Shared objects by their number, from 1; None: it is not mapped any more.
+    pub objects: Mutex<Vec<Option<Arc<std::fs::File>>>>,
 }
 
 struct Round {
@@ -338,7 +338,7 @@ pub(super) fn read_chunk(source: &PageSource, chunk: &Chunk, buffer: &mut [u8]) 
         return source.memory.read_ranges(&ranges, bytes).doing(|| "read the process's pages".into());
     }
     let objects = source.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let object = objects.get(chunk.object as usize - 1).cloned();
+    let object = objects.get(chunk.object as usize - 1).cloned().flatten();
     drop(objects);
     let object = object.ok_or_else(|| Error::Invalid(format!("shared object {} is not open", chunk.object)))?;
     let mut at = 0;

@@ -119,7 +119,13 @@ fn chunks(layout: &Layout, source: &PageSource, pagemap: &PageMap) -> Result<Vec
         }
     }
     let objects = source.objects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mapped = |number| {
+        let is = |v: &Vma| matches!(v.backing, Backing::Object { object, .. } if object == number);
+        layout.vmas.iter().any(is)
+    };
     for (number, object) in (1..).zip(&objects) {
+        // What was mapped once and is no longer is nobody's memory.
+        let Some(object) = object.as_ref().filter(|_| mapped(number)) else { continue };
         for range in data_ranges(object).doing(|| "find the data of shared memory".into())? {
             chunks.add(number, false, range.start, range.end);
         }
@@ -262,7 +268,7 @@ mod tests {
         }
     }
 
-    fn source(objects: Vec<Arc<File>>) -> PageSource {
+    fn source(objects: Vec<Option<Arc<File>>>) -> PageSource {
         let memory = ProcessMemory::open(std::process::id() as i32).expect("the own memory");
         PageSource { memory, objects: Mutex::new(objects) }
     }
@@ -317,7 +323,7 @@ mod tests {
         let mapping = SharedMapping::new(&object, SIZE).expect("mapped");
         let vmas = vec![vma(mapping.address(), mapping.address() + PAGE, Backing::Object { object: 1, offset: 0 })];
         let layout = Layout { vmas, files: Vec::new() };
-        let source = source(vec![Arc::new(File::from(object))]);
+        let source = source(vec![Some(Arc::new(File::from(object)))]);
         let before = Digest::of(&layout, &source).expect("readable");
         mapping.write(8 * PAGE as usize, &[0; 8]).expect("written");
         assert_eq!(before, Digest::of(&layout, &source).expect("readable"));

@@ -15,6 +15,7 @@ use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::image::layout::{LayoutChange, PAGE};
 use crate::image::{Final, LayoutUpdate};
+use crate::memory::select;
 use crate::memory::send::{Chunks, Counted};
 use crate::memory::verify::Digest;
 use crate::phase::Phase;
@@ -96,13 +97,14 @@ fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -
     let mut update = pages.update(subject, &empty)?;
     update.guards = pages.guards.ranges().iter().map(|r| (r.start, r.end)).collect();
     pages.layout_version += 1;
-    pages.open_objects(subject)?;
+    pages.share_objects(subject);
     let pending = std::mem::take(&mut pages.pending);
     let mut chunks = pages.chunks(&subject.space.layout, &look.changed.union(&pending).without(&pages.guards));
     let mut of_objects = Chunks::default();
-    for object in &subject.space.objects {
-        for range in pages.data_of(object.id)? {
-            of_objects.add(object.id, false, range.start, range.end);
+    for (id, file) in (1..).zip(&subject.space.object_files) {
+        let Some(file) = file else { continue };
+        for range in select::data_ranges(file).doing(|| "find the data of shared memory".into())? {
+            of_objects.add(id, false, range.start, range.end);
         }
     }
     chunks.extend(of_objects.finish());

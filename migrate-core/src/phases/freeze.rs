@@ -18,7 +18,7 @@ use super::subject::{Subject, posix_timers};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
-use crate::memory::layout::AddressSpace;
+use crate::memory::layout::{AddressSpace, Pace};
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
 use crate::proc::status::read_task_status;
@@ -76,7 +76,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let confined = threads.iter().any(|t| t.status.seccomp.unwrap_or(0) != 0);
     undo.held.frozen = Some(FrozenProcess { threads, _statuses: statuses, executor: None, gadget: 0, pinned: false });
     undo.held.fault(4)?;
-    let mut obstacles = subject.space.read_quickly(pid)?;
+    let mut obstacles = subject.space.read_quickly(pid, Pace::Frozen)?;
     obstacles.extend(subject.shared_memory()?);
     obstacles.extend(posix_timers(pid));
     if confined {

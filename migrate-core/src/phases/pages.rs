@@ -1,13 +1,11 @@
 //! The source's side of the memory copy: what the destination has been told and sent, and what is still to be sent.
 
-use std::fs::File;
 use std::sync::{Arc, PoisonError};
 
-use migrate_linux::map_files;
 use migrate_linux::pagemap::PageMap;
 
 use super::subject::Subject;
-use crate::error::{Doing, Error, Result};
+use crate::error::Result;
 use crate::image::LayoutUpdate;
 use crate::image::layout::{Layout, LayoutChange};
 use crate::memory::page_set::PageSet;
@@ -44,18 +42,10 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Opens the objects that the subject's address space names and that are not open yet.
-    pub fn open_objects(&self, subject: &Subject) -> Result<()> {
+    /// Lets the page streams read the objects that are mapped now.
+    pub fn share_objects(&self, subject: &Subject) {
         let mut open = self.source.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        for object in subject.space.objects.iter().skip(open.len()) {
-            let (start, end) = subject.space.mapping_of(object.id).ok_or_else(|| {
-                Error::Invalid("shared memory was unmapped while it was being copied; try again".into())
-            })?;
-            let file: File = map_files::open_mapped(subject.pid, start, end, false)
-                .doing(|| format!("open the shared memory at {start:x}"))?;
-            open.push(Arc::new(file));
-        }
-        Ok(())
+        open.clone_from(&subject.space.object_files);
     }
 
     /// How the address space differs from what the destination has been told: from now on it counts as told. `empty`: pages that hold
@@ -111,14 +101,5 @@ impl Pages {
         }
         self.sent = self.sent.union(pages);
         chunks.finish()
-    }
-
-    /// Where a shared object holds anything.
-    pub fn data_of(&self, object: u32) -> Result<Vec<std::ops::Range<u64>>> {
-        let open = self.source.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = open.get(object as usize - 1).cloned();
-        drop(open);
-        let file = file.ok_or_else(|| Error::Invalid(format!("shared object {object} is not open")))?;
-        select::data_ranges(&file).doing(|| "find the data of shared memory".into())
     }
 }

@@ -98,7 +98,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         }
         let connections = (0..streams).map(|_| peer.open_page_stream()).collect::<Result<Vec<_>>>()?;
         undo.held.streams = Some(PageStreams::start(connections, source, &plan.options)?);
-        pages.open_objects(&subject)?;
+        pages.share_objects(&subject);
         undo.held.fault(3)?;
         let (undo_list, standing) = (&mut undo, Standing::default());
         let mut rounds = Rounds { record, undo: undo_list, subject: &mut subject, pages: &mut pages, standing };
@@ -297,7 +297,7 @@ impl Rounds<'_, '_> {
                 other => return Err(peer.unexpected(&other)),
             }
         }
-        self.pages.open_objects(self.subject)?;
+        self.pages.share_objects(self.subject);
         let streams = self.undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
         let counted = streams.counters.snapshot();
         let began = Instant::now();

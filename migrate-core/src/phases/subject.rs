@@ -10,7 +10,7 @@ use migrate_linux::regs::{CallState, Registers};
 use super::open_files::{Findings, OpenFiles};
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
-use crate::memory::layout::AddressSpace;
+use crate::memory::layout::{AddressSpace, Pace};
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_root};
 use crate::proc::listing::{read_children, read_pids, read_tids};
@@ -76,7 +76,7 @@ impl Subject {
 
     /// Reads its address space anew. Err names what has come up that cannot move.
     pub fn refresh_space(&mut self) -> Result<()> {
-        refuse(self.space.read_quickly(self.pid)?)
+        refuse(self.space.read_quickly(self.pid, Pace::Running)?)
     }
 
     /// Looks at its open files, and at what it shares, anew. What it has for a moment is no obstacle unless it is there in the end.
