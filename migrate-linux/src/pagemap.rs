@@ -153,6 +153,11 @@ impl PageMap {
         Ok(PageMap { pid, file })
     }
 
+    /// The process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Bytes of the file: 8 for each page.
     pub(crate) fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         self.file.read_exact_at(bytes, at).map_err(|why| {

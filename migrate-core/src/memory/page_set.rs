@@ -41,11 +41,23 @@ impl PageSet {
         self.0.get(at).is_some_and(|r| r.start <= range.start && range.end <= r.end)
     }
 
+    /// Those in a range.
+    pub fn within(&self, range: &Range<u64>) -> PageSet {
+        let first = self.0.partition_point(|r| r.end <= range.start);
+        let inside = self.0[first..].iter().take_while(|r| r.start < range.end);
+        PageSet(inside.map(|r| r.start.max(range.start)..r.end.min(range.end)).collect())
+    }
+
     /// Those in either.
     pub fn union(&self, other: &PageSet) -> PageSet {
         let mut all: Vec<Range<u64>> = self.0.iter().chain(&other.0).cloned().collect();
         all.sort_unstable_by_key(|r| r.start);
         PageSet::from_ascending(all)
+    }
+
+    /// Those in both.
+    pub fn common(&self, other: &PageSet) -> PageSet {
+        self.without(&self.without(other))
     }
 
     /// Those here that are not there.
@@ -99,7 +111,9 @@ mod tests {
             prop_assert_eq!(pages(&a.without(&b)), x.difference(&y).copied().collect());
             let range = probe.0..probe.0 + probe.1;
             prop_assert_eq!(a.covers(&range), range.clone().all(|p| x.contains(&p)));
-            for set in [a.union(&b), a.without(&b)] {
+            prop_assert_eq!(pages(&a.within(&range)), x.iter().copied().filter(|p| range.contains(p)).collect());
+            prop_assert_eq!(pages(&a.common(&b)), x.intersection(&y).copied().collect());
+            for set in [a.union(&b), a.without(&b), a.within(&range)] {
                 prop_assert!(set.ranges().windows(2).all(|w| w[0].end < w[1].start));
                 prop_assert!(set.ranges().iter().all(|r| !r.is_empty()));
             }

@@ -60,9 +60,7 @@ impl Pages {
             self.told.clone_from(layout);
         }
         self.told_objects = subject.space.objects.len();
-        let unmapped = PageSet::from_ascending(change.unmap.iter().map(|&(start, end)| start..end));
-        self.sent = self.sent.without(&unmapped);
-        self.guards = self.guards.without(&unmapped);
+        self.sent = self.sent.without(&unmapped(&change));
         let kept = self.sent.without(empty);
         let dropped = self.sent.without(&kept);
         self.sent = kept;
@@ -76,10 +74,19 @@ impl Pages {
         let layout = &subject.space.layout;
         if self.told != *layout {
             let change = self.told.change_to(layout);
+            // What is guarded in what is mapped there now, this look finds.
+            self.guards = self.guards.without(&unmapped(&change));
             self.tracker.forget(&PageSet::from_ascending(change.map.iter().map(|v| v.start..v.end)));
         }
-        let look = self.tracker.look(layout, &self.pagemap, rearm)?;
-        self.guards = self.guards.union(&look.guards).without(&look.changed).without(&look.empty);
+        let mut look = self.tracker.look(layout, &self.pagemap, rearm)?;
+        // What has been mapped since the layout was read, the destination does not have: the next look finds all of it.
+        let known = layout.vmas.iter().filter(|v| select::has_own_pages(v)).map(|v| v.start..v.end);
+        let known = PageSet::from_ascending(known);
+        for set in [&mut look.changed, &mut look.empty, &mut look.guards] {
+            *set = set.common(&known);
+        }
+        let guards = self.guards.union(&look.guards).without(&look.changed).without(&look.empty);
+        self.guards = guards.common(&known);
         Ok(look)
     }
 
@@ -102,4 +109,8 @@ impl Pages {
         self.sent = self.sent.union(pages);
         chunks.finish()
     }
+}
+
+fn unmapped(change: &LayoutChange) -> PageSet {
+    PageSet::from_ascending(change.unmap.iter().map(|&(start, end)| start..end))
 }

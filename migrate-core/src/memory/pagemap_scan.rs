@@ -1,0 +1,189 @@
+//! Tracking by asynchronous write protection.
+
+use std::ops::Range;
+
+use migrate_linux::pagemap::{PageMap, ScanError};
+use migrate_linux::userfaultfd::{UserFaultFd, feature};
+
+use super::page_set::PageSet;
+use super::scan::{Found, STRIDE, failed, is_of_file};
+use super::select::has_own_pages;
+use super::tracker::{DirtyTracker, Look};
+use crate::error::{Doing, Result};
+use crate::image::layout::{Layout, PAGE, TASK_SIZE, Vma};
+
+/// Asynchronous write protection by a userfaultfd of the process's own address space, read and cleared by PAGEMAP_SCAN
+/// (Linux 6.7; ioctl_userfaultfd(2), Documentation/admin-guide/mm/pagemap.rst).
+///
+/// Memory that the program maps later is not tracked until it is registered; memory whose place was unmapped and mapped anew looks
+/// the same in /proc/PID/maps. The scan tells (EPERM), and then all of it counts as changed.
+///
+/// The kernel forgets a registration when the program moves a mapping beside a registered one and both are joined (mremap). Then
+/// pages of either keep the mark of a write-protected page while they are written. So nothing that was found tracked in a look is
+/// registered again in the same look, and marks are taken off before memory is armed that was not tracked.
+#[derive(Debug)]
+pub struct PagemapScan {
+    userfaultfd: UserFaultFd,
+    /// What was armed in the last look.
+    tracked: PageSet,
+    /// Pages of files' private mappings that held something of their own at the last look: one that is given back, and then read,
+    /// is the file's again, and still looks write-protected and unwritten.
+    of_files: PageSet,
+}
+
+impl PagemapScan {
+    /// With a userfaultfd of the process's address space, fresh from userfaultfd(2).
+    pub fn new(userfaultfd: UserFaultFd) -> Result<PagemapScan> {
+        userfaultfd.api(feature::TRACKING).doing(|| "enable asynchronous write protection (Linux 6.7)".into())?;
+        Ok(PagemapScan { userfaultfd, tracked: PageSet::default(), of_files: PageSet::default() })
+    }
+
+    /// Looks at what is tracked of all mappings. Returns what is, and what is not.
+    fn look_at_tracked<'l>(&self, layout: &'l Layout, step: &Step, found: &mut Found) -> Result<Parts<'l>> {
+        let mut parts = Parts::default();
+        // Neighbours of one sort, with nothing but small holes between them.
+        let groups = layout.vmas.chunk_by(|a, b| {
+            let near = b.start - a.end < STRIDE;
+            near && has_own_pages(a) && has_own_pages(b) && is_of_file(a) == is_of_file(b)
+        });
+        for group in groups.filter(|g| g.first().is_some_and(has_own_pages)) {
+            if self.look_at_group(group, step, found)? {
+                parts.tracked.extend(group.iter().map(|v| v.start..v.end));
+                continue;
+            }
+            for vma in group {
+                self.look_at(vma, step, found, &mut parts)?;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Looks at neighbours in one go when all of them are tracked. Ok(false): they must be looked at one by one.
+    fn look_at_group(&self, group: &[Vma], step: &Step, found: &mut Found) -> Result<bool> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(true) };
+        if !group.iter().all(|v| self.tracked.covers(&(v.start..v.end))) {
+            return Ok(false);
+        }
+        match self.scan_written(first.start..last.end, first, step, found) {
+            Ok(()) => Ok(true),
+            Err(ScanError::Untracked { .. }) => {
+                found.settle();
+                Ok(false)
+            }
+            Err(e) => Err(failed(first, e)),
+        }
+    }
+
+    /// Looks at one mapping, which may be tracked in part, or no longer.
+    fn look_at<'l>(&self, vma: &'l Vma, step: &Step, found: &mut Found, parts: &mut Parts<'l>) -> Result<()> {
+        let whole = PageSet::from_ascending(std::iter::once(vma.start..vma.end));
+        let tracked = whole.common(&self.tracked);
+        for part in tracked.ranges() {
+            match self.scan_written(part.clone(), vma, step, found) {
+                Ok(()) => parts.tracked.push(part.clone()),
+                // Mapped anew since.
+                Err(ScanError::Untracked { .. }) => {
+                    found.settle();
+                    parts.new.push((part.clone(), vma));
+                }
+                Err(e) => return Err(failed(vma, e)),
+            }
+        }
+        parts.new.extend(whole.without(&tracked).ranges().iter().map(|part| (part.clone(), vma)));
+        Ok(())
+    }
+
+    fn scan_written(
+        &self,
+        range: Range<u64>,
+        vma: &Vma,
+        step: &Step,
+        found: &mut Found,
+    ) -> std::result::Result<(), ScanError> {
+        let of_file = is_of_file(vma);
+        let suspects = if of_file { self.of_files.within(&range) } else { PageSet::default() };
+        found.scan_written(range, of_file, &suspects, step.pagemap, step.rearm)
+    }
+
+    /// Registers the stretches in which there is something new. Returns those that could be.
+    ///
+    /// Never a mapping by its own bounds: the program may have another one there by now, and registering a part of a mapping splits
+    /// it, which the program sees (mremap fails with EFAULT). A stretch ends where something begins that is tracked already, or cannot be.
+    fn register(&self, layout: &Layout, parts: &Parts) -> PageSet {
+        let others = layout.vmas.iter().filter(|v| !has_own_pages(v)).map(|v| v.start..v.end);
+        let mut borders: Vec<Range<u64>> = parts.tracked.iter().cloned().chain(others).collect();
+        borders.sort_unstable_by_key(|r| r.start);
+        let mut stretches: Vec<Range<u64>> = Vec::new();
+        for (part, _) in &parts.new {
+            let at = borders.partition_point(|b| b.end <= part.start);
+            let start = borders[..at].last().map_or(PAGE, |b| b.end);
+            let end = borders.get(at).map_or(TASK_SIZE, |b| b.start);
+            stretches.push(start..end);
+        }
+        stretches.sort_unstable_by_key(|r| r.start);
+        stretches.dedup();
+        PageSet::from_ascending(stretches.into_iter().filter(|s| self.userfaultfd.register_wp(s.clone()).is_ok()))
+    }
+
+    /// Finds all that is there, and arms it.
+    fn arm(&self, part: Range<u64>, vma: &Vma, step: &Step, found: &mut Found) -> std::result::Result<(), ScanError> {
+        found.marked.clear();
+        found.scan_all(part, is_of_file(vma), step.pagemap, true)?;
+        for Range { start, end } in std::mem::take(&mut found.marked) {
+            // The scan passed them over.
+            let untracked = |_| ScanError::Untracked { pid: step.pagemap.pid(), start, end };
+            self.userfaultfd.write_protect(start..end, false).map_err(untracked)?;
+            found.scan_all(start..end, is_of_file(vma), step.pagemap, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// What there is to a look.
+struct Step<'p> {
+    pagemap: &'p PageMap,
+    rearm: bool,
+}
+
+/// What of the mappings is tracked, and what is new.
+#[derive(Default)]
+struct Parts<'l> {
+    tracked: Vec<Range<u64>>,
+    new: Vec<(Range<u64>, &'l Vma)>,
+}
+
+impl DirtyTracker for PagemapScan {
+    fn name(&self) -> &'static str {
+        "pagemap-scan"
+    }
+
+    fn forget(&mut self, pages: &PageSet) {
+        self.tracked = self.tracked.without(pages);
+    }
+
+    fn look(&mut self, layout: &Layout, pagemap: &PageMap, rearm: bool) -> Result<Look> {
+        let step = Step { pagemap, rearm };
+        let mut found = Found::new(pagemap);
+        let mut parts = self.look_at_tracked(layout, &step, &mut found)?;
+        let registered = if rearm { self.register(layout, &parts) } else { PageSet::default() };
+        for (part, vma) in std::mem::take(&mut parts.new) {
+            if registered.covers(&part) {
+                match self.arm(part.clone(), vma, &step, &mut found) {
+                    Ok(()) => {
+                        parts.tracked.push(part);
+                        continue;
+                    }
+                    // Mapped anew since. What was found is kept; for the next look it is new, too.
+                    Err(ScanError::Untracked { .. }) => found.settle(),
+                    Err(e) => return Err(failed(vma, e)),
+                }
+            }
+            found.scan_all(part, is_of_file(vma), pagemap, false).map_err(|e| failed(vma, e))?;
+        }
+        parts.tracked.sort_unstable_by_key(|r| r.start);
+        self.tracked = PageSet::from_ascending(parts.tracked);
+        found.of_files.sort_unstable_by_key(|r| r.start);
+        self.of_files = PageSet::from_ascending(found.of_files.drain(..));
+        Ok(found.look())
+    }
+}
