@@ -218,8 +218,17 @@ impl Started<'_> {
     /// # Errors
     /// What was said when it did not move; what is wrong when it is not there afterwards.
     pub fn move_over(&mut self) -> Result<crate::moves::Report, String> {
+        self.move_over_with(&[])
+    }
+
+    /// Pushes it to the other host, with more options.
+    ///
+    /// # Errors
+    /// As for [`Started::move_over`].
+    pub fn move_over_with(&mut self, options: &[&str]) -> Result<crate::moves::Report, String> {
         let to = self.host.other();
-        let report = self.hosts.push(self.pid, self.host, &to.to_string(), &["--pid", "keep"]).moved()?;
+        let options = [&["--pid", "keep"], options].concat();
+        let report = self.hosts.push(self.pid, self.host, &to.to_string(), &options).moved()?;
         self.host = to;
         Ok(report)
     }

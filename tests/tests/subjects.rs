@@ -17,9 +17,10 @@ const REFUSED: [(&str, &str); 3] = [
 ];
 
 /// What a subject changes all the time, by itself: two looks never show the same.
-const RESTLESS: [(&str, &str); 10] = [
+const RESTLESS: &[(&str, &str)] = &[
     ("file_restless", "descriptor"),
     ("mem_remapping", "memory: "),
+    ("mem_random", "memory: "),
     ("threads_restless", "memory: "),
     ("threads_restless", "hreads: "),
     ("threads_restless", "thread"),
