@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -449,11 +448,11 @@ impl Stopped {
     }
 
     /// Takes back a signal that waits for its process, and lets the thread get the program's own signals that come before it.
-    /// Not one instruction of the program runs: a waiting signal is taken on the way to it. None waits: nothing is done. (Where a
-    /// SIGCONT from outside takes a SIGSTOP back between the look for it and the way to it, the program runs for a millisecond.)
+    /// Not one instruction of the program runs: a waiting signal is taken on the way to it. None waits: nothing is done. Should a
+    /// SIGCONT from outside take a SIGSTOP back between the look for it and the way to it, that is itself a stop for who was seized
+    /// (`prepare_signal` and `ptrace_trap_notify`, kernel/signal.c).
     pub fn swallow_pending(&mut self, signal: i32) -> Result<()> {
         let mut deliver = 0;
-        let mut patience = Duration::from_millis(1);
         loop {
             // A SIGCONT from outside takes a SIGSTOP back too.
             if !self.pending_signals(true)?.iter().any(|info| signal_number(info) == signal) {
@@ -466,28 +465,13 @@ impl Stopped {
             self.forget();
             self.mask.set(None);
             request("deliver a signal", libc::PTRACE_CONT, self.tid(), 0, deliver as usize as *mut c_void)?;
-            deliver = match self.wait_or_interrupt(patience)? {
+            deliver = match self.wait_again()? {
                 Stop::Signal(s) if s == signal => return Ok(()),
                 // Lower numbers come first. It gets its handler's frame on the stack and goes on to the next one.
                 Stop::Signal(other) if other < SYSCALL_STOP => other,
                 Stop::Signal(_) | Stop::Event { .. } => 0,
             };
-            // On a busy host it may not have got so far.
-            patience *= 2;
         }
-    }
-
-    /// Waits for the stop that a thread is on its way to; when that does not come for so long, asks for one.
-    fn wait_or_interrupt(&mut self, patience: Duration) -> Result<Stop> {
-        let begin = Instant::now();
-        while peek(libc::P_PID, self.tid(), libc::WNOHANG)?.is_none() {
-            if begin.elapsed() > patience {
-                self.thread.interrupt()?;
-                break;
-            }
-            std::thread::yield_now();
-        }
-        self.wait_again()
     }
 
     /// Waits until the thread, whose process has been killed, has ended. Only then can its own parent reap it.
