@@ -60,6 +60,8 @@ pub struct AddressSpace {
     known_files: HashMap<FileKey, (OsString, u32)>,
     /// Flags of each mapping as smaps told them, by its bounds. Reading smaps walks all page tables: too long for a freeze.
     flags: BTreeMap<(u64, u64), u64>,
+    /// The same as it was told the time before: what is moved to and fro is often back at one of its places.
+    flags_before: BTreeMap<(u64, u64), u64>,
 }
 
 /// Device, inode, and whether it may be written.
@@ -96,7 +98,7 @@ impl AddressSpace {
     /// Reads it anew, with flags. Err: /proc could not be read. The second part names what cannot move.
     pub fn read_all(&mut self, pid: i32) -> Result<Vec<Obstacle>> {
         let mut obstacles = Vec::new();
-        self.flags.clear();
+        self.flags_before = std::mem::take(&mut self.flags);
         let mut unwritten = HashMap::new();
         for entry in read_smaps(pid).doing(|| format!("read the mappings of {pid}"))? {
             self.flags.insert((entry.start, entry.end), entry.flags.bits());
@@ -174,7 +176,8 @@ impl AddressSpace {
 
     /// What smaps said of it, or of the mapping that it was a part of, or what mmap sets.
     fn flags_of(&self, m: &Mapping) -> u64 {
-        if let Some(flags) = self.flags.get(&(m.start, m.end)) {
+        let bounds = (m.start, m.end);
+        if let Some(flags) = self.flags.get(&bounds).or_else(|| self.flags_before.get(&bounds)) {
             return *flags;
         }
         // What it was a part of, or the last part that it was made of.

@@ -190,7 +190,11 @@ impl Rounds<'_, '_> {
             let began = Instant::now();
             let bytes = self.copy(&look)?;
             past.push(Past { bytes, took: began.elapsed(), throttle });
-            self.subject.refresh_space()?;
+            // Not behind a short round, which it would make longer by much: little can have happened during that one.
+            match past.first().is_some_and(|first| bytes >= first.bytes / 10) {
+                true => self.subject.refresh_space_with_flags()?,
+                false => self.subject.refresh_space()?,
+            }
             let found = self.subject.refresh_holdings()?;
             found.losses.into_iter().for_each(|loss| self.record.warn(loss));
             if found.obstacles == obstacles {

@@ -269,6 +269,16 @@ impl Subject {
         Ok(lock.l_type != libc::F_UNLCK as i16)
     }
 
+    /// The flags of each of its mappings but those of devices and the kernel, where it runs.
+    pub fn mapping_flags(&self) -> Vec<String> {
+        let copies = self.copies();
+        let smaps = copies.iter().map(|copy| fs::read_to_string(format!("/proc/{}/smaps", copy.outside)));
+        let lines: Vec<String> =
+            smaps.flatten().flat_map(|text| text.lines().map(String::from).collect::<Vec<_>>()).collect();
+        let flags = lines.iter().filter_map(|line| line.strip_prefix("VmFlags:"));
+        flags.filter(|flags| !flags.contains(" io") && !flags.contains(" pf")).map(String::from).collect()
+    }
+
     /// Has it do what `what` means (ticker.c), and waits until it has.
     pub fn tell(&self, what: &str) -> Result<(), String> {
         let file = PathBuf::from(format!("{}.{what}", self.file.display()));

@@ -2,16 +2,21 @@
 
 use super::hosts::{self, Host, Subject, Work};
 
+/// Has a process change while its push pauses at `point`. Returns it, and what the push said in the end.
+fn changed_at(work: &Work, point: u32, what: &str) -> Result<(Subject, String), String> {
+    Host::Beta.restart_agent(None)?;
+    let subject = Subject::start(work, what)?;
+    let push = subject.push_and_pause(point)?;
+    subject.tell(what)?;
+    subject.go_on()?;
+    Ok((subject, push.wait()?))
+}
+
 /// Has the process change while its push pauses at `point`; it is refused for a reason with these words, without having been frozen,
 /// and the process runs on.
 fn refused_at(point: u32, what: &str, words: &[&str]) -> Result<(), String> {
     let Some(work) = Work::new() else { return Ok(()) };
-    Host::Beta.restart_agent(None)?;
-    let subject = Subject::start(&work, what)?;
-    let push = subject.push_and_pause(point)?;
-    subject.tell(what)?;
-    subject.go_on()?;
-    let said = push.wait()?;
+    let (subject, said) = changed_at(&work, point, what)?;
     if !words.iter().all(|word| said.contains(word)) || !said.contains("\"outcome\":\"stayed\"") {
         return Err(said);
     }
@@ -39,4 +44,20 @@ fn a_pipe_that_others_hold_is_found_before_the_freeze() {
 #[test]
 fn memory_that_others_share_is_found_before_the_freeze() {
     refused_at(3, "memory", &["it shares memory with process", "cannot be parted"]).expect("refused");
+}
+
+#[test]
+fn memory_that_is_sealed_meanwhile_is_found_before_the_freeze() {
+    refused_at(3, "seal", &["sealed by mseal"]).expect("refused");
+}
+
+#[test]
+fn advice_that_is_given_meanwhile_moves_too() {
+    let Some(work) = Work::new() else { return };
+    let (subject, said) = changed_at(&work, 3, "advice").expect("a report");
+    assert_eq!(subject.runs_once(), Ok(Host::Beta), "{said}");
+    // The VmFlag of MADV_DONTFORK.
+    let advised: Vec<String> = subject.mapping_flags().into_iter().filter(|flags| flags.contains(" dc")).collect();
+    assert!(matches!(advised.as_slice(), [flags] if flags.contains("wr")), "{advised:?}");
+    subject.check().expect("its work is whole");
 }

@@ -2,7 +2,7 @@
 // a line missing that some of its work was lost. argv[2] only tells it from others. Exits when anything is wrong.
 // It holds a record lock on that file. When there is a file argv[1].seccomp it no longer allows itself calls that it does not need;
 // when there is argv[1].pipe it makes a pipe whose other end is held by a process that is not its child; when there is argv[1].memory
-// it shares memory with one.
+// it shares memory with one. argv[1].advice and argv[1].seal are about an area of its memory: MADV_DONTFORK, mseal.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +24,8 @@
 
 static int out;
 static char *own_name;
+static void *area;
+enum { AREA = 3 * 4096 };
 static uint64_t memory[128 * 1024]; // 1 MiB
 static volatile uint64_t spins, polls;
 
@@ -112,6 +114,15 @@ static void share_memory(void) {
     close(ends[0]);
 }
 
+static void advise(void) {
+    if (madvise(area, AREA, MADV_DONTFORK)) wrong("madvise");
+}
+
+static void seal(void) {
+    const long SYS_MSEAL = 462;
+    if (syscall(SYS_MSEAL, area, AREA, 0)) wrong("mseal");
+}
+
 static void when_told(const char *file, const char *what, void (*then)(void)) {
     char path[4096];
     snprintf(path, sizeof path, "%s.%s", file, what);
@@ -128,6 +139,10 @@ int main(int argc, char **argv) {
     if (pthread_create(&thread, 0, spin, 0) || pthread_create(&thread, 0, poll_again, 0)) return 2;
     for (uint64_t i = 0; i < 128 * 1024; i++) memory[i] = i * 0x9e3779b97f4a7c15;
     own_name = argv[0];
+    // Between two that nothing else can be a part of.
+    char *around = mmap(0, AREA + 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (around == MAP_FAILED || mprotect(area = around + 4096, AREA, PROT_READ | PROT_WRITE)) wrong("mmap");
+    memset(area, 1, AREA);
     pid_t pid = getpid();
     for (uint64_t n = 1;; n++) {
         char line[32];
@@ -141,5 +156,7 @@ int main(int argc, char **argv) {
         when_told(argv[1], "seccomp", confine);
         when_told(argv[1], "pipe", share_a_pipe);
         when_told(argv[1], "memory", share_memory);
+        when_told(argv[1], "advice", advise);
+        when_told(argv[1], "seal", seal);
     }
 }
