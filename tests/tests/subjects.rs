@@ -19,6 +19,7 @@ const REFUSED: [(&str, &str); 3] = [
 /// What a subject changes all the time, by itself: two looks never show the same.
 const RESTLESS: &[(&str, &str)] = &[
     ("file_restless", "descriptor"),
+    ("mem_moved_tables", "memory: "),
     ("mem_remapping", "memory: "),
     ("mem_random", "memory: "),
     ("threads_restless", "memory: "),
