@@ -22,6 +22,7 @@ pub mod sockets;
 pub mod spawn;
 pub mod throttle;
 pub mod tracee;
+pub mod userfault_events;
 pub mod userfaultfd;
 
 /// System call numbers and constants, for remote calls.

@@ -21,6 +21,13 @@ pub mod feature {
     /// Write-protection of shared memory and hugetlbfs (Linux 5.19).
     pub const WP_HUGETLBFS_SHMEM: u64 = raw::UFFD_FEATURE_WP_HUGETLBFS_SHMEM as u64;
 
+    /// Tells of forks, of memory that is moved or unmapped, and of pages that are given back; the program waits until it is read
+    /// ([`crate::userfault_events`]). Needs CAP_SYS_PTRACE.
+    pub const EVENTS: u64 = raw::UFFD_FEATURE_EVENT_FORK as u64
+        | raw::UFFD_FEATURE_EVENT_REMAP as u64
+        | raw::UFFD_FEATURE_EVENT_REMOVE as u64
+        | raw::UFFD_FEATURE_EVENT_UNMAP as u64;
+
     /// What tracking writes needs.
     pub const TRACKING: u64 = WP_ASYNC | WP_UNPOPULATED | WP_HUGETLBFS_SHMEM;
 }
