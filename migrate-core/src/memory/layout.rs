@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -261,6 +262,13 @@ impl AddressSpace {
         self.object_files.push(file);
         self.object_keys.insert(key, id);
         Ok(id)
+    }
+
+    /// Where the objects are mapped by now: number, addresses and the offset in it.
+    pub fn objects_mapped(&self, pid: i32) -> Result<Vec<(u32, Range<u64>, u64)>> {
+        let maps = read_maps(pid).doing(|| format!("read the mappings of {pid}"))?;
+        let object = |m: &Mapping| self.object_keys.get(&object_key(m)).filter(|_| m.shared).copied();
+        Ok(maps.iter().filter_map(|m| Some((object(m)?, m.start..m.end, m.offset))).collect())
     }
 
     /// Whether a mapping, of whatever process, is of one of the objects.

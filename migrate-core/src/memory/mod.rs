@@ -3,6 +3,7 @@
 pub mod compress;
 pub mod decide;
 pub mod layout;
+pub mod objects;
 pub mod pace;
 pub mod page_set;
 pub mod pagemap_scan;

@@ -15,8 +15,7 @@ use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::image::layout::{LayoutChange, PAGE};
 use crate::image::{Final, LayoutUpdate};
-use crate::memory::select;
-use crate::memory::send::{Chunks, Counted};
+use crate::memory::send::Counted;
 use crate::memory::verify::Digest;
 use crate::phase::Phase;
 use crate::proc::auxv::read_auxv_bytes;
@@ -99,15 +98,7 @@ fn start_last_round(undo: &UndoList, subject: &mut Subject, pages: &mut Pages) -
     pages.layout_version += 1;
     pages.share_objects(subject);
     let pending = std::mem::take(&mut pages.pending);
-    let mut chunks = pages.chunks(&subject.space.layout, &look.changed.union(&pending).without(&pages.guards));
-    let mut of_objects = Chunks::default();
-    for (id, file) in (1..).zip(&subject.space.object_files) {
-        let Some(file) = file else { continue };
-        for range in select::data_ranges(file).doing(|| "find the data of shared memory".into())? {
-            of_objects.add(id, false, range.start, range.end);
-        }
-    }
-    chunks.extend(of_objects.finish());
+    let chunks = pages.chunks(&subject.space, &look.changed.union(&pending).without(&pages.guards));
     let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
     streams.begin_round(pages.next_round, pages.layout_version, false, chunks)?;
     pages.next_round += 1;

@@ -55,7 +55,7 @@ impl<'r, 'o> Frozen<'r, 'o> {
 
 /// Stops every thread, and puts an executor into the process.
 pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
-    let Precopied { record, mut undo, mut subject, pages } = precopied;
+    let Precopied { record, mut undo, mut subject, mut pages } = precopied;
     let pid = subject.pid;
     undo.push("thaw", |held| match held.frozen.take() {
         Some(frozen) => frozen.thaw(),
@@ -77,6 +77,9 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     undo.held.frozen = Some(FrozenProcess { threads, _statuses: statuses, executor: None, gadget: 0, pinned: false });
     undo.held.fault(4)?;
     let mut obstacles = subject.space.read_quickly(pid, Pace::Frozen)?;
+    if pages.shared.may_be_shared() {
+        subject.search_again();
+    }
     obstacles.extend(subject.shared_memory()?);
     obstacles.extend(posix_timers(pid));
     if confined {

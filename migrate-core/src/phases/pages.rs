@@ -8,6 +8,8 @@ use super::subject::Subject;
 use crate::error::Result;
 use crate::image::LayoutUpdate;
 use crate::image::layout::{Layout, LayoutChange};
+use crate::memory::layout::AddressSpace;
+use crate::memory::objects::SharedObjects;
 use crate::memory::page_set::PageSet;
 use crate::memory::select;
 use crate::memory::send::{Chunk, Chunks, PageSource};
@@ -35,6 +37,8 @@ pub struct Pages {
     pub pending: PageSet,
     /// Guard pages. A write-protected one does not come up again before it changes.
     pub guards: PageSet,
+    /// What of the shared objects is still to be sent.
+    pub shared: SharedObjects,
     /// Take a digest of everything in the freeze.
     pub verify: bool,
     /// Pages that held nothing at the last look, if the destination has not been told since.
@@ -72,6 +76,7 @@ impl Pages {
     /// it: what was sent there is lost with the old mapping.
     pub fn look(&mut self, subject: &Subject, rearm: bool) -> Result<Look> {
         let layout = &subject.space.layout;
+        self.shared.look(&subject.space, &self.pagemap, rearm)?;
         if self.told != *layout {
             let change = self.told.change_to(layout);
             // What is guarded in what is mapped there now, this look finds.
@@ -90,11 +95,11 @@ impl Pages {
         Ok(look)
     }
 
-    /// Cuts pages into chunks, and counts them as sent.
-    pub fn chunks(&mut self, layout: &Layout, pages: &PageSet) -> Vec<Chunk> {
+    /// Cuts pages, and what is to be sent of shared objects, into chunks, and counts them as sent.
+    pub fn chunks(&mut self, space: &AddressSpace, pages: &PageSet) -> Vec<Chunk> {
         let mut chunks = Chunks::default();
         let mut ranges = pages.ranges().iter().peekable();
-        for vma in layout.vmas.iter().filter(|v| select::has_own_pages(v)) {
+        for vma in space.layout.vmas.iter().filter(|v| select::has_own_pages(v)) {
             while ranges.peek().is_some_and(|r| r.end <= vma.start) {
                 ranges.next();
             }
@@ -107,7 +112,9 @@ impl Pages {
             }
         }
         self.sent = self.sent.union(pages);
-        chunks.finish()
+        let mut chunks = chunks.finish();
+        chunks.extend(self.shared.chunks(space));
+        chunks
     }
 }
 

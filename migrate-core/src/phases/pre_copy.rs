@@ -18,6 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::image::{Early, Skeleton};
 use crate::memory::decide::{Decision, Limits, Past, decide};
+use crate::memory::objects::SharedObjects;
 use crate::memory::page_set::PageSet;
 use crate::memory::pagemap_scan::PagemapScan;
 use crate::memory::send::{PageSource, PageStreams};
@@ -84,6 +85,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             pending: PageSet::default(),
             empty: PageSet::default(),
             guards: PageSet::default(),
+            shared: SharedObjects::default(),
             verify: plan.options.verify,
         };
         match peer.receive()? {
@@ -160,7 +162,7 @@ impl Rounds<'_, '_> {
             if let Some(streams) = &self.undo.held.streams {
                 limits.link_rate = streams.link_rate();
             }
-            match decide(&past, look.changed.bytes(), &limits) {
+            match decide(&past, look.changed.bytes() + self.pages.shared.bytes(), &limits) {
                 Decision::Again => {}
                 Decision::Freeze => break,
                 Decision::Throttle(percent) => match self.slow_down(percent) {
@@ -239,7 +241,15 @@ impl Rounds<'_, '_> {
     /// Looks while it runs, and rearms if that can be done then.
     fn look(&mut self) -> Result<Look> {
         self.standing.armed = !self.pages.tracker.stops_to_rearm();
-        self.pages.look(self.subject, self.standing.armed)
+        let look = self.pages.look(self.subject, self.standing.armed)?;
+        // While it is slowed down it cannot be stopped besides.
+        if self.pages.shared.may_be_shared() && self.undo.held.throttle.is_none() {
+            while_it_stands(self.subject, |_| Ok(()))?;
+            if self.subject.shares_nothing()? {
+                self.pages.shared.are_its_own(&self.subject.space, &self.pages.pagemap)?;
+            }
+        }
+        Ok(look)
     }
 
     /// The last look if it has rearmed, else another one, for which the process stands. Not before there is to be another round: most
@@ -274,8 +284,20 @@ impl Rounds<'_, '_> {
             },
             TrackerChoice::PagemapScan | TrackerChoice::Auto => {
                 let userfaultfd = super::freeze::borrow_userfaultfd(self.subject, &self.pages.source)?;
+                self.track_shared_memory();
                 Ok(Box::new(PagemapScan::new(userfaultfd.into())?))
             }
+        }
+    }
+
+    /// If it has any now: telling what is done with it costs the program a little. What comes up later is copied in the freeze.
+    fn track_shared_memory(&mut self) {
+        if self.subject.space.objects.is_empty() {
+            return;
+        }
+        let borrowed = super::freeze::borrow_userfaultfd(self.subject, &self.pages.source);
+        if let Err(error) = borrowed.and_then(|userfaultfd| self.pages.shared.track(userfaultfd.into())) {
+            self.record.warn(format!("its shared memory is copied while it stands still: {error}"));
         }
     }
 
@@ -306,14 +328,15 @@ impl Rounds<'_, '_> {
         let streams = self.undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
         let counted = streams.counters.snapshot();
         let began = Instant::now();
-        let chunks = self.pages.chunks(&self.subject.space.layout, &look.changed);
+        let bytes = look.changed.bytes() + self.pages.shared.bytes();
+        let chunks = self.pages.chunks(&self.subject.space, &look.changed);
         streams.begin_round(number, self.pages.layout_version, true, chunks)?;
-        let expected = counted.bytes + look.changed.bytes();
+        let expected = counted.bytes + bytes;
         let record = &mut *self.record;
         streams.finish_round(|sent| record.progress(sent, expected))?;
         self.pages.next_round += 1;
         record.round(&counted, &streams.counters.snapshot(), began.elapsed());
-        Ok(look.changed.bytes())
+        Ok(bytes)
     }
 }
 

@@ -91,6 +91,16 @@ impl Subject {
         Ok(findings)
     }
 
+    /// Others may have its shared memory too, by now.
+    pub fn search_again(&mut self) {
+        self.searched_objects = 0;
+    }
+
+    /// Whether no other process has any of its shared memory.
+    pub fn shares_nothing(&self) -> Result<bool> {
+        Ok(objects_held_by_others(self.pid, &self.space)?.is_empty())
+    }
+
     /// The reasons that shared memory which came up since the last look is, if others have it too.
     pub fn shared_memory(&mut self) -> Result<Vec<String>> {
         let objects = self.space.objects.len();
