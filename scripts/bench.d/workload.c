@@ -2,6 +2,7 @@
  *
  *   workload LOG tiny
  *   workload LOG memory MIB                       memory filled, left alone
+ *   workload LOG shared MIB                       the same of shared memory
  *   workload LOG rewrite MIB PAGES                PAGES random pages of it rewritten, then a sleep of 1 ms, and so on
  *   workload LOG hot MIB HOT_MIB                  HOT_MIB besides rewritten again and again, without a pause
  *   workload LOG threads N                        half of them wait for a futex, half sleep 100 ms at a time
@@ -125,11 +126,12 @@ struct area {
     uint64_t *base;
     size_t pages, batch;
 };
-static struct area filled(size_t mib) {
-    struct area a = {memory(mib * MIB), mib * MIB / PAGE, 0};
+static struct area fill(void *base, size_t mib) {
+    struct area a = {base, mib * MIB / PAGE, 0};
     for (size_t i = 0; i < a.pages; i++) write_page(a.base + i * WORDS, i, 1);
     return a;
 }
+static struct area filled(size_t mib) { return fill(memory(mib * MIB), mib); }
 static void check_area(const struct area *a) {
     for (size_t i = 0; i < a->pages; i++) check_page(a->base + i * WORDS, i);
 }
@@ -258,8 +260,9 @@ int main(int argc, char **argv) {
     const char *mode = argv[2];
     size_t n = argc > 3 ? strtoul(argv[3], NULL, 10) : 0, more = argc > 4 ? strtoul(argv[4], NULL, 10) : 0;
     if (!strcmp(mode, "tiny")) run();
-    else if (!strcmp(mode, "memory")) {
-        struct area a = filled(n);
+    else if (!strcmp(mode, "memory") || !strcmp(mode, "shared")) {
+        int private = !strcmp(mode, "memory");
+        struct area a = private ? filled(n) : fill(make(n * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1), n);
         run();
         check_area(&a);
     } else if (!strcmp(mode, "rewrite") || !strcmp(mode, "hot")) {

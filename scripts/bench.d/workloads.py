@@ -23,6 +23,7 @@ WORKLOADS = [
     Workload("tiny", "tiny", ("tiny",), 1 * MIB, reference(49, 238)),
     Workload("idle-1g", "1 GiB idle", ("memory", "1024"), 1024 * MIB, reference(3262, 2106)),
     Workload("idle-4g", "4 GiB idle", ("memory", "4096"), 4096 * MIB),
+    Workload("shared-1g", "1 GiB shared, idle", ("shared", "1024"), 1024 * MIB),
     # 26 pages and a sleep of 1 ms: 26 000 of 262 144 pages a second
     Workload("rewrite-1g", "1 GiB, 10 %/s rewritten", ("rewrite", "1024", "26"), 1024 * MIB, reference(2790, 2086)),
     Workload("hot-1g", "1 GiB, hot 64 MiB", ("hot", "1024", "64"), 1088 * MIB),
