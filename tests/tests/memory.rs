@@ -1,5 +1,5 @@
-//! Memory that changes at random, in every way that there is, while it is moved there and back: `subjects/mem_random.c` with
-//! several seeds. `MIGRATE_STRESS=N` makes it N seeds.
+//! Memory that changes at random, in every way that there is, while it is moved there and back: `subjects/mem_random.c` and
+//! `subjects/mem_shared_random.c`, with several seeds. `MIGRATE_STRESS=N` makes it N seeds.
 
 use std::fs;
 use std::path::Path;
@@ -18,14 +18,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn random_changes_of_memory_survive_moves() {
-    let program = Path::new(env!("OUT_DIR")).join("mem_random");
+    survives_moves("mem_random", "random_changes_of_memory_survive_moves");
+}
+
+#[test]
+fn random_changes_of_shared_memory_survive_moves() {
+    survives_moves("mem_shared_random", "random_changes_of_shared_memory_survive_moves");
+}
+
+fn survives_moves(subject: &str, test: &str) {
+    let program = Path::new(env!("OUT_DIR")).join(subject);
     if let Ok(why) = fs::read_to_string(program.with_extension("error")) {
         match why.strip_prefix("SKIPPED: ") {
-            Some(reason) => return skipped("random_changes_of_memory_survive_moves", reason),
-            None => panic!("mem_random.c {why}"),
+            Some(reason) => return skipped(test, reason),
+            None => panic!("{subject}.c {why}"),
         }
     }
-    let Some(hosts) = hosts!("random_changes_of_memory_survive_moves") else { return };
+    let Some(hosts) = hosts!(test) else { return };
     let wanted = std::env::var("MIGRATE_STRESS").ok().and_then(|n| n.parse().ok());
     // Others every time; which one it was is in what a failure says.
     let first = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs() * 1000);
@@ -37,7 +46,7 @@ fn random_changes_of_memory_survive_moves() {
 }
 
 fn survives(hosts: &Hosts, program: &Path, seed: u64) -> Result<(), String> {
-    let directory = tempfile::Builder::new().prefix("mem_random").tempdir().map_err(|e| e.to_string())?;
+    let directory = tempfile::Builder::new().prefix("mem").tempdir().map_err(|e| e.to_string())?;
     let path = directory.path().display().to_string();
     let command = [&program.display().to_string(), &path, &seed.to_string()];
     let mut subject = hosts.start(Host::Alpha, directory, &command.map(String::as_str));

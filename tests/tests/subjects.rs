@@ -22,6 +22,7 @@ const RESTLESS: &[(&str, &str)] = &[
     ("mem_moved_tables", "memory: "),
     ("mem_remapping", "memory: "),
     ("mem_random", "memory: "),
+    ("mem_shared_random", "memory: "),
     ("threads_restless", "memory: "),
     ("threads_restless", "hreads: "),
     ("threads_restless", "thread"),
