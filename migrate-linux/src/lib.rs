@@ -20,6 +20,7 @@ pub mod sched;
 mod single;
 pub mod sockets;
 pub mod spawn;
+pub mod thread_probe;
 pub mod throttle;
 pub mod tracee;
 pub mod userfault_events;

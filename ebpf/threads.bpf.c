@@ -1,0 +1,205 @@
+/*
+ * What the kernel knows of each thread of a process, all of them in one read: without it, each thread has to be asked
+ * by text files and by calls made inside it.
+ *
+ * The structures name only the members that are used; where they lie, the loader takes from the running kernel's own
+ * description (BTF). Linux 6.1 and later.
+ */
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define SECTION(name) __attribute__((section(name), used))
+#define KERNEL_MEMBERS __attribute__((preserve_access_index))
+
+struct upid {
+	int nr;
+} KERNEL_MEMBERS;
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+} KERNEL_MEMBERS;
+
+/* On the wire of pid.numbers: the number, and the namespace that it is of. */
+struct numbered {
+	int nr;
+	void *ns;
+};
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+typedef struct {
+	u32 val;
+} kgid_t;
+
+struct group_info {
+	int ngroups;
+	kgid_t gid[1];
+} KERNEL_MEMBERS;
+
+/* Since 6.3 one u64, before two u32: in memory the same. */
+typedef struct {
+	u64 val;
+} kernel_cap_t;
+
+struct cred {
+	kuid_t uid, suid, euid, fsuid;
+	kgid_t gid, sgid, egid, fsgid;
+	unsigned int securebits;
+	kernel_cap_t cap_inheritable, cap_permitted, cap_effective, cap_bset, cap_ambient;
+	struct group_info *group_info;
+} KERNEL_MEMBERS;
+
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
+
+struct sigpending {
+	sigset_t signal;
+} KERNEL_MEMBERS;
+
+struct signal_struct {
+	struct sigpending shared_pending;
+} KERNEL_MEMBERS;
+
+struct seccomp {
+	int mode;
+} KERNEL_MEMBERS;
+
+struct task_struct {
+	unsigned int personality;
+	int exit_state;
+	unsigned long atomic_flags;
+	struct pid *thread_pid;
+	struct task_struct *group_leader;
+	void *clear_child_tid;
+	const struct cred *real_cred;
+	char comm[16];
+	struct signal_struct *signal;
+	struct sigpending pending;
+	unsigned long sas_ss_sp;
+	unsigned long sas_ss_size;
+	unsigned int sas_ss_flags;
+	struct seccomp seccomp;
+	void *robust_list;
+	u64 timer_slack_ns;
+} KERNEL_MEMBERS;
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} KERNEL_MEMBERS;
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+} KERNEL_MEMBERS;
+
+/* include/uapi/linux/bpf.h */
+static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static long (*bpf_seq_write)(struct seq_file *seq, const void *data, u32 size) = (void *)127;
+static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
+
+#define NO_NEW_PRIVS 1 /* bit PFA_NO_NEW_PRIVS of atomic_flags */
+#define GROUPS 32
+
+/* As ThreadRecord in migrate-linux/src/thread_probe.rs reads it. */
+struct record {
+	u32 seen_tid; /* in the reader's PID namespace */
+	u32 tid;      /* in its own */
+	u32 pid;
+	u32 exit_state;
+	u64 pending;
+	u64 shared_pending;
+	u64 clear_child_tid;
+	u64 robust_list;
+	u64 stack_address;
+	u64 stack_size;
+	u32 stack_flags;
+	u32 personality;
+	u64 timer_slack;
+	u8 name[16];
+	u32 uid[4]; /* real, effective, saved, file system */
+	u32 gid[4];
+	u64 inheritable, permitted, effective, bounding, ambient;
+	u32 securebits;
+	u32 no_new_privs;
+	u32 seccomp;
+	u32 group_count; /* may be more than there is room for */
+	u32 groups[GROUPS];
+};
+
+static inline u32 number(struct pid *pid, u32 level)
+{
+	struct numbered found = {};
+	const char *numbers = (const char *)&pid->numbers;
+
+	if (level > 32) /* MAX_PID_NS_LEVEL */
+		return 0;
+	bpf_probe_read_kernel(&found, sizeof found, numbers + level * sizeof found);
+	return found.nr;
+}
+
+static inline void credentials(struct record *record, const struct cred *cred)
+{
+	struct group_info *groups = cred->group_info;
+	u32 count = groups->ngroups;
+
+	record->uid[0] = cred->uid.val;
+	record->uid[1] = cred->euid.val;
+	record->uid[2] = cred->suid.val;
+	record->uid[3] = cred->fsuid.val;
+	record->gid[0] = cred->gid.val;
+	record->gid[1] = cred->egid.val;
+	record->gid[2] = cred->sgid.val;
+	record->gid[3] = cred->fsgid.val;
+	bpf_probe_read_kernel(&record->inheritable, sizeof(u64), &cred->cap_inheritable);
+	bpf_probe_read_kernel(&record->permitted, sizeof(u64), &cred->cap_permitted);
+	bpf_probe_read_kernel(&record->effective, sizeof(u64), &cred->cap_effective);
+	bpf_probe_read_kernel(&record->bounding, sizeof(u64), &cred->cap_bset);
+	bpf_probe_read_kernel(&record->ambient, sizeof(u64), &cred->cap_ambient);
+	record->securebits = cred->securebits;
+	record->group_count = count;
+	if (count > GROUPS)
+		count = GROUPS;
+	bpf_probe_read_kernel(record->groups, count * sizeof(u32), &groups->gid);
+}
+
+SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
+{
+	struct task_struct *task = context->task;
+	struct record record = {};
+	struct pid *pid, *process;
+
+	if (!task)
+		return 0;
+	pid = task->thread_pid;
+	process = task->group_leader->thread_pid;
+	if (!pid || !process) /* it is being reaped */
+		return 0;
+	record.seen_tid = number(pid, bpf_get_current_task_btf()->thread_pid->level);
+	record.tid = number(pid, pid->level);
+	record.pid = number(process, process->level);
+	record.exit_state = task->exit_state;
+	record.pending = task->pending.signal.sig[0];
+	record.shared_pending = task->signal->shared_pending.signal.sig[0];
+	record.clear_child_tid = (u64)task->clear_child_tid;
+	record.robust_list = (u64)task->robust_list;
+	record.stack_address = task->sas_ss_sp;
+	record.stack_size = task->sas_ss_size;
+	record.stack_flags = task->sas_ss_flags;
+	record.personality = task->personality;
+	record.timer_slack = task->timer_slack_ns;
+	bpf_probe_read_kernel(record.name, sizeof record.name, &task->comm);
+	record.no_new_privs = task->atomic_flags & NO_NEW_PRIVS;
+	record.seccomp = task->seccomp.mode;
+	credentials(&record, task->real_cred);
+	bpf_seq_write(context->meta->seq, &record, sizeof record);
+	return 0;
+}
+
+char LICENSE[] SECTION("license") = "Dual MIT/GPL";
