@@ -140,7 +140,7 @@ fn push(client: Connection<UnixStream>, plan: Plan, ticket: Ticket) -> Result<()
     let mover = thread::Builder::new().name(format!("move {pid}")).spawn(move || {
         let events = tell.clone();
         let report = source::run(plan, &mut move |event: Event| drop(events.try_send(LocalReply::Event(event))));
-        drop(tell.send(LocalReply::Report(report)));
+        drop(tell.send(LocalReply::Report(Box::new(report))));
     });
     let mover = mover.map_err(|e| ConnectionError::Frame(e.into()))?;
     relay(client, told, pid, ticket);

@@ -120,7 +120,7 @@ fn a_push_is_answered_by_events_and_a_report() {
     let report = loop {
         match client.receive().expect("a reply") {
             LocalReply::Event(_) => {}
-            LocalReply::Report(report) => break report,
+            LocalReply::Report(report) => break *report,
             other => panic!("{other:?}"),
         }
     };

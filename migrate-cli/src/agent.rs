@@ -29,7 +29,7 @@ impl Agent {
         loop {
             match self.0.receive::<LocalReply>() {
                 Ok(LocalReply::Event(event)) => observer.event(event),
-                Ok(LocalReply::Report(report)) => return report,
+                Ok(LocalReply::Report(report)) => return *report,
                 Ok(LocalReply::Refused(why)) => return bare_report(&plan, Outcome::StayedHere { why }),
                 Ok(LocalReply::Status(_)) => {}
                 Err(error) => return bare_report(&plan, Outcome::InDoubt { why: lost(&plan, &error.to_string()) }),
@@ -77,7 +77,7 @@ mod tests {
     fn events_and_the_report_come_through() {
         let report = bare_report(&plan(), Outcome::Moved);
         let event = Event::Phase(Phase::Freeze);
-        let got = push(vec![LocalReply::Event(event.clone()), LocalReply::Report(report.clone())]);
+        let got = push(vec![LocalReply::Event(event.clone()), LocalReply::Report(Box::new(report.clone()))]);
         assert_eq!(got, (report, vec![event]));
     }
 

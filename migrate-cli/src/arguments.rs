@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use migrate_core::plan::{Compression, DEFAULT_SOCKET, Options, PidPolicy, Plan, TrackerChoice, WhenNotConverging};
+use migrate_core::plan::{
+    Compression, DEFAULT_SOCKET, KernelStateChoice, Options, PidPolicy, Plan, TrackerChoice, WhenNotConverging,
+};
 use migrate_core::protocol::preamble::MigrationId;
 
 use crate::duration::parse_duration;
@@ -110,6 +112,10 @@ pub struct Push {
     #[arg(long, value_enum, default_value_t = Tracker::Auto)]
     pub tracker: Tracker,
 
+    /// How the kernel is asked for what it knows of threads
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = KernelState::Auto)]
+    pub kernel_state: KernelState,
+
     /// What to do when it changes its memory faster than it can be sent
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = NotConverging::Stop)]
     pub when_not_converging: NotConverging,
@@ -176,6 +182,16 @@ pub enum Tracker {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum KernelState {
+    /// With many threads by eBPF if that can be had, else by ptrace
+    Auto,
+    /// A BPF iterator, which tells of all at once (Linux 6.1 and later, with BTF)
+    Ebpf,
+    /// One by one: ptrace, /proc, and calls made inside them
+    Ptrace,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum NotConverging {
     /// Stop it anyway, for longer than --max-downtime
     Stop,
@@ -202,6 +218,11 @@ impl Push {
                 Tracker::PagemapScan => TrackerChoice::PagemapScan,
                 Tracker::SoftDirty => TrackerChoice::SoftDirty,
                 Tracker::None => TrackerChoice::None,
+            },
+            kernel_state: match self.kernel_state {
+                KernelState::Auto => KernelStateChoice::Auto,
+                KernelState::Ebpf => KernelStateChoice::Ebpf,
+                KernelState::Ptrace => KernelStateChoice::Ptrace,
             },
             when_not_converging: match self.when_not_converging {
                 NotConverging::Stop => WhenNotConverging::Stop,
@@ -256,7 +277,7 @@ mod tests {
     #[test]
     fn every_flag_arrives() {
         let line = "migrate-cli push 1 [::1]:9 --pid namespace --max-downtime 1.5s --max-rounds 0 --streams 4 \
-                    --tracker pagemap-scan --when-not-converging fail --verify --compress zstd --bandwidth 100M --json -v --socket /s --no-agent";
+                    --tracker pagemap-scan --kernel-state ebpf --when-not-converging fail --verify --compress zstd --bandwidth 100M --json -v --socket /s --no-agent";
         let push = parse(line).expect("valid");
         assert!(push.json && push.verbose && push.no_agent && !push.quiet);
         assert_eq!(push.socket, PathBuf::from("/s"));
@@ -265,6 +286,7 @@ mod tests {
         assert_eq!(options.max_downtime, Duration::from_millis(1500));
         assert_eq!((options.max_rounds, options.streams), (0, 4));
         assert_eq!(options.tracker, TrackerChoice::PagemapScan);
+        assert_eq!(options.kernel_state, KernelStateChoice::Ebpf);
         assert_eq!(options.when_not_converging, WhenNotConverging::Fail);
         assert!(options.verify);
         assert_eq!((options.compress, options.bandwidth), (Compression::Zstd, Some(100 << 20)));

@@ -24,6 +24,7 @@ pub fn bare_report(plan: &Plan, outcome: Outcome) -> Report {
         rounds: Vec::new(),
         phases: Vec::new(),
         tracker: "none".into(),
+        kernel_state: "ptrace".into(),
         throttled: None,
         verified: false,
         warnings: Vec::new(),
@@ -61,6 +62,7 @@ pub fn json(report: &Report) -> Value {
         "phases": by_name(report.phases.iter()),
         "downtime": by_name(report.phases.iter().filter(|t| t.frozen && !t.part)),
         "tracker": report.tracker,
+        "kernel_state": report.kernel_state,
         "throttle": report.throttled,
         "verified": report.verified,
         "warnings": report.warnings,
@@ -122,6 +124,7 @@ pub fn details(report: &Report) -> String {
         line(format_args!("  round {number}: {pages} pages, {bytes} in {}", display_duration(round.us)));
     }
     line(format_args!("  changed pages were found by: {}", report.tracker));
+    line(format_args!("  what the kernel knows of threads was read by: {}", report.kernel_state));
     if let Some(Throttled { percent, us, stood_us }) = report.throttled {
         let (us, stood) = (display_duration(us), display_duration(stood_us));
         line(format_args!("  slowed down by up to {percent} % for {us}, of which it stood {stood}"));
@@ -161,6 +164,7 @@ mod tests {
                 timing("there: descriptors", 5_000, true),
             ],
             tracker: "pagemap-scan".into(),
+            kernel_state: "ebpf".into(),
             throttled: Some(Throttled { percent: 60, us: 1_300_000, stood_us: 700_000 }),
             verified: false,
             warnings: vec!["careful".into()],
@@ -184,6 +188,7 @@ mod tests {
             "phases": {"pre-copy": 90005, "freeze": 300, "apply": 6000, "there: descriptors": 5000},
             "downtime": {"freeze": 300, "apply": 6000},
             "tracker": "pagemap-scan",
+            "kernel_state": "ebpf",
             "throttle": {"percent": 60, "us": 1300000, "stood_us": 700000},
             "verified": false,
             "warnings": ["careful"],

@@ -179,6 +179,8 @@ pub struct Report {
     pub phases: Vec<Timing>,
     /// How changed pages were found: `pagemap-scan`, `soft-dirty` or `none`.
     pub tracker: String,
+    /// How the kernel was asked for the state of threads: ebpf or ptrace.
+    pub kernel_state: String,
     /// How it was slowed down; None: it was not.
     pub throttled: Option<Throttled>,
     /// Its memory was compared, and was the same there, before it ran there.

@@ -31,6 +31,18 @@ pub enum TrackerChoice {
     None,
 }
 
+/// Which way the kernel is asked for what it knows of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub enum KernelStateChoice {
+    /// The quickest for so many threads.
+    #[default]
+    Auto,
+    /// A BPF iterator: all threads at once (Linux 6.1 with BTF).
+    Ebpf,
+    /// Each thread by itself: ptrace, /proc, and calls made inside it.
+    Ptrace,
+}
+
 /// What to do with a process that changes its memory faster than it can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
 pub enum WhenNotConverging {
@@ -73,6 +85,8 @@ pub struct Options {
     pub streams: u8,
     /// How changed pages are found.
     pub tracker: TrackerChoice,
+    /// How the kernel is asked for the state of threads.
+    pub kernel_state: KernelStateChoice,
     /// What to do when pre-copy does not converge.
     pub when_not_converging: WhenNotConverging,
     /// Bytes a second at most on the page connections; None: no limit.
@@ -91,6 +105,7 @@ impl Default for Options {
             max_rounds: 8,
             streams: 2,
             tracker: TrackerChoice::default(),
+            kernel_state: KernelStateChoice::default(),
             when_not_converging: WhenNotConverging::default(),
             bandwidth: None,
             compress: Compression::default(),

@@ -34,6 +34,8 @@ pub struct Report {
     pub downtime: Map<String, Value>,
     /// How changed pages were found.
     pub tracker: String,
+    /// How the kernel was asked for the state of threads.
+    pub kernel_state: String,
     /// How it was slowed down.
     pub throttle: Option<Throttle>,
     /// Its memory was compared before it ran there.

@@ -44,6 +44,30 @@ fn moves(hosts: &Hosts, name: &str, options: &[&str]) -> Option<Report> {
 }
 
 #[test]
+fn what_belongs_to_threads_is_read_by_ebpf() {
+    let Some(hosts) = hosts!("what_belongs_to_threads_is_read_by_ebpf") else { return };
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return skipped("what_belongs_to_threads_is_read_by_ebpf", "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)");
+    }
+    let kinds = [
+        "credentials_per_thread",
+        "robust_list",
+        "rseq",
+        "scheduling",
+        "sig_altstack",
+        "sig_pending",
+        "thread_exit",
+        "threads",
+        "threads_restless",
+    ];
+    for (kind, way) in kinds.iter().flat_map(|kind| [(kind, "ebpf"), (kind, "ptrace")]) {
+        if let Some(report) = moves(&hosts, kind, &["--kernel-state", way]) {
+            assert_eq!(report.kernel_state, way, "{kind}");
+        }
+    }
+}
+
+#[test]
 fn verify_compares_every_kind_of_memory() {
     let Some(hosts) = hosts!("verify_compares_every_kind_of_memory") else { return };
     let kinds = [

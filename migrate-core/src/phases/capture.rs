@@ -152,7 +152,13 @@ fn capture_tasks(
         cpus.push(capture_cpu(thread, subject, pages, &mut area)?);
     }
     let (mut asked, mut of_process, mut batches) = (Vec::new(), None, Vec::new());
+    let mut recorded = Vec::with_capacity(cpus.len());
     for thread in &process.threads {
+        let record = thread.shown.record.as_ref().filter(|_| thread.tid != thread.pid);
+        recorded.push(record.and_then(|record| ThreadCalls::recorded(record, &thread.stopped)));
+        if let Some(Some(_)) = recorded.last() {
+            continue;
+        }
         let mut batch = Batch::new();
         asked.push((ThreadCalls::ask(&mut batch), Credentials::ask(&mut batch)));
         if thread.tid == thread.pid {
@@ -161,11 +167,19 @@ fn capture_tasks(
         }
         batches.push(batch);
     }
-    let mut stopped: Vec<_> = process.threads.iter_mut().map(|thread| &mut thread.stopped).collect();
+    let to_ask = process.threads.iter_mut().zip(&recorded).filter(|(_, recorded)| recorded.is_none());
+    let mut stopped: Vec<_> = to_ask.map(|(thread, _)| &mut thread.stopped).collect();
     let results = executor.run_in_all(&mut stopped, &batches)?;
     let mut threads = Vec::with_capacity(cpus.len());
     let mut process_calls = None;
-    for (((thread, cpu), (asked, who)), results) in process.threads.iter().zip(cpus).zip(&asked).zip(&results) {
+    let mut answers = asked.iter().zip(&results);
+    for ((thread, cpu), recorded) in process.threads.iter().zip(cpus).zip(recorded) {
+        if let Some(calls) = recorded {
+            let credentials = thread.shown.credentials.clone();
+            threads.push(ThreadState { tid: thread.tid, cpu, credentials, calls });
+            continue;
+        }
+        let ((asked, who), results) = answers.next().ok_or_else(|| Error::Invalid("a thread was not asked".into()))?;
         let calls = ThreadCalls::answer(asked, results, thread)?;
         let credentials = Credentials::answer(who, results, thread).capturing(Credentials::NAME)?;
         threads.push(ThreadState { tid: thread.tid, cpu, credentials, calls });
@@ -186,7 +200,7 @@ fn capture_tasks(
     let (calls, brk) = process_calls.ok_or_else(|| Error::Invalid("a process without a first thread".into()))?;
     let pid = subject.pid;
     let limits = read_limits(pid).doing(|| format!("read the limits of {pid}"))?;
-    let locked = process.first()?.status.vm_locked;
+    let locked = process.status.vm_locked;
     let now = read_status(pid).doing(|| format!("read process {pid}"))?;
     let mut batch = Batch::new();
     let there = lock_future::ask(process.executor_end()? - PAGE, &mut batch);
@@ -256,8 +270,8 @@ fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages, area: &m
         regs.orig_rax = call;
     }
     let signal_mask = stopped.signal_mask()?;
-    // As its status said when it stood.
-    let due = (thread.status.sig_pending | thread.status.shared_pending) & !signal_mask != 0;
+    // As was shown when it stood.
+    let due = thread.shown.pending & !signal_mask != 0;
     let regs = regs.resumable(true, due);
     Ok(Cpu { general: regs.to_words(), xstate: Xstate::pack(stopped.xstate(area)?), signal_mask })
 }

@@ -13,7 +13,7 @@ use super::capture::{Captured, capture};
 use super::pages::Pages;
 use super::pre_copy::Precopied;
 use super::record::Record;
-use super::stop::{SeizedProcess, Statuses};
+use super::stop::{SeizedProcess, Standstill, Statuses};
 use super::subject::{Subject, posix_timers};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
@@ -21,14 +21,16 @@ use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
 use crate::memory::layout::{AddressSpace, Pace};
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
-use crate::proc::status::read_task_status;
-use crate::resources::FrozenThread;
+use crate::proc::status::{Status, read_task_status};
+use crate::resources::{FrozenThread, Shown};
 
 /// The process, every thread of it stopped.
 pub struct FrozenProcess {
     /// The first one first.
     pub threads: Vec<FrozenThread>,
-    _statuses: Statuses,
+    /// Its `/proc/PID/status`, read when they stood.
+    pub status: Status,
+    _leftover: Option<Statuses>,
     /// In it, once it is there.
     pub executor: Option<Executor>,
     /// Address of a `syscall` instruction in its code.
@@ -55,16 +57,20 @@ impl<'r, 'o> Frozen<'r, 'o> {
 
 /// Stops every thread, and puts an executor into the process.
 pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
-    let Precopied { record, mut undo, mut subject, mut pages } = precopied;
+    let Precopied { record, mut undo, mut subject, mut pages, probe } = precopied;
     let pid = subject.pid;
     undo.push("thaw", |held| match held.frozen.take() {
         Some(frozen) => frozen.thaw(),
         None => Ok(()),
     });
+    let probe = probe.finish()?;
+    if probe.is_some() {
+        record.kernel_state = "ebpf";
+    }
     let urgent = Urgent::begin();
     // Traced by one OS thread, it cannot be by another; in between it should not write all of its memory once more.
     let stood = undo.held.throttle.take().map(Throttle::end);
-    let seized = SeizedProcess::seize(pid);
+    let seized = SeizedProcess::seize(pid, probe);
     record.enter(Phase::Freeze);
     record.stands_still();
     let stopped = seized.and_then(SeizedProcess::stop);
@@ -72,9 +78,10 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     if let Some(stood) = stood {
         record.full_speed(stood);
     }
-    let (threads, statuses) = stopped?;
-    let confined = threads.iter().any(|t| t.status.seccomp.unwrap_or(0) != 0);
-    undo.held.frozen = Some(FrozenProcess { threads, _statuses: statuses, executor: None, gadget: 0, pinned: false });
+    let Standstill { threads, status, leftover } = stopped?;
+    let confined = threads.iter().any(|t| t.shown.seccomp);
+    undo.held.frozen =
+        Some(FrozenProcess { threads, status, _leftover: leftover, executor: None, gadget: 0, pinned: false });
     undo.held.fault(4)?;
     let mut obstacles = subject.space.read_quickly(pid, Pace::Frozen)?;
     if pages.shared.may_be_shared() {
@@ -160,9 +167,8 @@ impl FrozenProcess {
         if status.seccomp.unwrap_or(0) != 0 {
             return Err(Error::Refused(vec!["it runs under seccomp".into()]));
         }
-        let threads = vec![FrozenThread { stopped, pid, tid: pid, status }];
-        let _statuses = Statuses::new(pid);
-        let mut process = FrozenProcess { threads, _statuses, executor: None, gadget, pinned: false };
+        let threads = vec![FrozenThread { stopped, pid, tid: pid, shown: Shown::by_text(&status) }];
+        let mut process = FrozenProcess { threads, status, _leftover: None, executor: None, gadget, pinned: false };
         process.inject_executor(&space.layout, &source)?;
         Ok(process)
     }
@@ -172,9 +178,9 @@ impl FrozenProcess {
         let hole = find_hole(layout.vmas.iter().map(|v| (v.start, v.end)), LOWEST, EXECUTOR_SIZE)
             .ok_or_else(|| Error::Refused(vec!["its address space is full".into()]))?;
         let foothold = Foothold { gadget: self.gadget, nook: find_nook(layout, source) };
-        let first = self.first()?;
-        let status = &first.status;
+        let status = &self.status;
         let signal = remote::quiet_signal(status.sig_caught, status.sig_pending | status.shared_pending);
+        let first = self.first()?;
         let memory = source.memory.try_clone().doing(|| "open the process's memory".into())?;
         let executor = Executor::inject(&mut first.stopped, memory, hole, foothold, signal)?;
         self.executor = Some(executor);

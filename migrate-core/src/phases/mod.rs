@@ -6,6 +6,7 @@ mod freeze;
 pub use freeze::LOWEST;
 mod locks;
 pub use locks::take_again_in;
+mod kernel_state;
 mod open_files;
 mod pages;
 mod peer;

@@ -9,6 +9,7 @@ use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::throttle::Throttle;
 
 use super::freeze::{Frozen, freeze};
+use super::kernel_state::Loading;
 use super::pages::Pages;
 use super::record::Record;
 use super::standstill::while_it_stands;
@@ -44,6 +45,7 @@ pub struct Precopied<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) pages: Pages,
+    pub(super) probe: Loading,
 }
 
 impl<'r, 'o> Ready<'r, 'o> {
@@ -72,6 +74,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             memory: ProcessMemory::open(subject.pid).doing(|| format!("open the memory of {}", subject.pid))?,
             objects: Mutex::default(),
         });
+        let probe = Loading::begin(plan.options.kernel_state, subject.pid, subject.status.threads);
         let pagemap = PageMap::open(subject.pid).doing(|| format!("open the pagemap of {}", subject.pid))?;
         let mut pages = Pages {
             source: source.clone(),
@@ -107,7 +110,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         let mut rounds = Rounds { record, undo: undo_list, subject: &mut subject, pages: &mut pages, standing };
         rounds.run(&plan)?;
         undo.held.fault(12)?;
-        Ok(Precopied { record, undo, subject, pages })
+        Ok(Precopied { record, undo, subject, pages, probe })
     }
 }
 

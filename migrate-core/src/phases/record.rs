@@ -34,6 +34,8 @@ pub struct Record<'o> {
     pub rounds: Vec<Round>,
     /// How changed pages were found.
     pub tracker: &'static str,
+    /// How the kernel was asked for the state of threads.
+    pub kernel_state: &'static str,
     /// Since when it is slowed down, and by how much.
     slow_since: Option<Instant>,
     throttled: Option<Throttled>,
@@ -64,6 +66,7 @@ impl<'o> Record<'o> {
             pages: PageCounts::default(),
             rounds: Vec::new(),
             tracker: "none",
+            kernel_state: "ptrace",
             slow_since: None,
             throttled: None,
             verified: false,
@@ -191,6 +194,7 @@ impl<'o> Record<'o> {
             rounds: self.rounds,
             phases: self.timings,
             tracker: self.tracker.into(),
+            kernel_state: self.kernel_state.into(),
             throttled: self.throttled,
             verified: self.verified && moved,
             warnings: self.warnings,

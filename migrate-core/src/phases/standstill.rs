@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::stop::SeizedProcess;
+use super::stop::{SeizedProcess, Standstill};
 use super::subject::Subject;
 use crate::error::{Error, Result};
 
@@ -14,9 +14,9 @@ pub fn while_it_stands<T>(
     subject: &mut Subject,
     work: impl FnOnce(&mut Subject) -> Result<T>,
 ) -> Result<(T, Duration)> {
-    let seized = SeizedProcess::seize(subject.pid)?;
+    let seized = SeizedProcess::seize(subject.pid, None)?;
     let began = Instant::now();
-    let (threads, statuses) = seized.stop()?;
+    let Standstill { threads, leftover, .. } = seized.stop()?;
     let mut result = Ok(());
     for thread in &threads {
         let noted = thread.stopped.registers().map(|regs| subject.interrupts(thread.stopped.tid(), &regs));
@@ -29,7 +29,7 @@ pub fn while_it_stands<T>(
         resumed = resumed.and(one.map_err(Error::from));
     }
     let stood = began.elapsed();
-    drop(statuses);
+    drop(leftover);
     let done = done?;
     resumed?;
     Ok((done, stood))

@@ -1,16 +1,18 @@
 //! Stopping a process with all its threads.
 //!
-//! They are seized while it runs, so that the freeze begins with one request a thread. What the kernel says of a thread only as text takes longer than all else: these files are opened ahead, which halves that,
-//! and with many threads a second OS thread helps to read them.
+//! They are seized while it runs, so that the freeze begins with one request a thread. What else the kernel knows of them, a probe reads
+//! at once. Without it, they are read as text, which takes longer than all else: these files are opened ahead, which halves that, and
+//! with many threads a second OS thread helps to read them.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use migrate_linux::error::Error as LinuxError;
+use migrate_linux::thread_probe::{BoundProbe, ThreadRecord};
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 use nix::errno::Errno;
 
@@ -20,7 +22,7 @@ use crate::proc::is_gone;
 use crate::proc::listing::read_tids;
 use crate::proc::stat::read_task_stat;
 use crate::proc::status::{Status, read_status, read_status_from, read_task_status};
-use crate::resources::FrozenThread;
+use crate::resources::{FrozenThread, Shown};
 
 /// Below this many threads, a second OS thread would cost more than it saves.
 const MANY: usize = 16;
@@ -33,14 +35,30 @@ pub struct SeizedProcess {
     pid: i32,
     seized: BTreeSet<i32>,
     running: Vec<Seized>,
-    statuses: Statuses,
+    source: Source,
+}
+
+/// Where what the kernel knows of the threads comes from.
+enum Source {
+    Probe(BoundProbe),
+    Text(Statuses),
+}
+
+/// A process of which every thread stands.
+pub struct Standstill {
+    /// The first one comes first.
+    pub threads: Vec<FrozenThread>,
+    /// Its `/proc/PID/status`, read when they stood.
+    pub status: Status,
+    /// For being dropped once the process runs again: closing so many files takes time.
+    pub leftover: Option<Statuses>,
 }
 
 impl SeizedProcess {
     /// Seizes the threads that there are. More may come: [`SeizedProcess::stop`] sees to them.
-    pub fn seize(pid: i32) -> Result<SeizedProcess> {
-        let mut process =
-            SeizedProcess { pid, seized: BTreeSet::new(), running: Vec::new(), statuses: Statuses::new(pid) };
+    pub fn seize(pid: i32, probe: Option<BoundProbe>) -> Result<SeizedProcess> {
+        let source = probe.map_or_else(|| Source::Text(Statuses::new(pid)), Source::Probe);
+        let mut process = SeizedProcess { pid, seized: BTreeSet::new(), running: Vec::new(), source };
         process.seize_new()?;
         Ok(process)
     }
@@ -55,7 +73,9 @@ impl SeizedProcess {
                 Ok(thread) => {
                     self.running.push(thread);
                     self.seized.insert(tid);
-                    self.statuses.open(tid);
+                    if let Source::Text(statuses) = &mut self.source {
+                        statuses.open(tid);
+                    }
                 }
                 // Between the listing and now.
                 Err(_) if has_ended(pid, tid) => {}
@@ -65,31 +85,38 @@ impl SeizedProcess {
         Ok(())
     }
 
-    /// Stops every thread, and reads what it is. The first one comes first. What comes with them is for being dropped once the process
-    /// runs again: closing so many files takes time.
+    /// Stops every thread, and reads what it is.
     ///
     /// Err: all of them run, as if nothing had happened.
-    pub fn stop(mut self) -> Result<(Vec<FrozenThread>, Statuses)> {
+    pub fn stop(mut self) -> Result<Standstill> {
         let pid = self.pid;
         let mut threads: Vec<FrozenThread> = Vec::with_capacity(self.running.len());
-        loop {
-            threads.extend(stop_seized(pid, std::mem::take(&mut self.running), &self.statuses)?);
+        let status = loop {
+            let seized = std::mem::take(&mut self.running);
+            threads.extend(match &self.source {
+                Source::Probe(probe) => stop_probed(pid, seized, probe)?,
+                Source::Text(statuses) => stop_seized(pid, seized, statuses)?,
+            });
             // Whose thread has ended may be another's number by now.
             self.seized = threads.iter().map(|t| t.stopped.tid()).collect();
             // A thread that was not stopped yet may have made new ones. Listing them all is dear, and nearly always there are none.
-            let first = read_status(pid).doing(|| format!("read process {pid}"))?;
-            if first.threads == threads.len() as u64 {
-                break;
+            let status = read_status(pid).doing(|| format!("read process {pid}"))?;
+            if status.threads == threads.len() as u64 {
+                break status;
             }
             self.seize_new()?;
             if self.running.is_empty() {
                 // One that has ended is counted until it is reaped, the first one until the last has ended.
-                break;
+                break status;
             }
-        }
+        };
+        let leftover = match self.source {
+            Source::Probe(_) => None,
+            Source::Text(statuses) => Some(statuses),
+        };
         threads.sort_by_key(|t| (t.tid != t.pid, t.tid));
         match threads.first() {
-            Some(first) if first.tid == first.pid => Ok((threads, self.statuses)),
+            Some(first) if first.tid == first.pid => Ok(Standstill { threads, status, leftover }),
             _ => Err(Error::Refused(vec![format!("the first thread of {pid} has ended")])),
         }
     }
@@ -102,19 +129,44 @@ fn has_ended(pid: i32, tid: i32) -> bool {
     }
 }
 
+/// Stops each, and has the probe tell what it is.
+fn stop_probed(pid: i32, seized: Vec<Seized>, probe: &BoundProbe) -> Result<Vec<FrozenThread>> {
+    let all = wait_for_all(pid, seized, |_| ())?;
+    let records: HashMap<i32, ThreadRecord> = probe.read()?.into_iter().map(|r| (r.seen_tid, r)).collect();
+    let mut threads = Vec::with_capacity(all.len());
+    for stopped in all {
+        let tid = stopped.tid();
+        let record = records.get(&tid).copied();
+        threads.push(match record.and_then(|r| Some((r, Shown::by_record(r)?))) {
+            Some((record, shown)) => FrozenThread { stopped, pid: record.pid, tid: record.tid, shown },
+            None => by_text(pid, stopped, read_task_status(pid, tid))?,
+        });
+    }
+    Ok(threads)
+}
+
+fn by_text(pid: i32, stopped: Stopped, status: io::Result<Status>) -> Result<FrozenThread> {
+    let tid = stopped.tid();
+    let status = status.doing(|| format!("read thread {tid}"))?;
+    let (pid, tid) = (innermost(&status.ns_tgid, pid), innermost(&status.ns_pid, tid));
+    Ok(FrozenThread { stopped, pid, tid, shown: Shown::by_text(&status) })
+}
+
 /// Stops each, and reads what it is.
 fn stop_seized(pid: i32, seized: Vec<Seized>, statuses: &Statuses) -> Result<Vec<FrozenThread>> {
-    let (tell, told) = channel();
+    let (teller, told) = channel();
+    // Fails only when nobody reads, and then there is no status. It must go for the reading to end.
+    let tell = move |tid| {
+        let _ = teller.send(tid);
+    };
     let (stopped, texts) = if seized.len() < MANY {
-        let stopped = wait_for_all(pid, seized, &tell)?;
-        drop(tell);
+        let stopped = wait_for_all(pid, seized, tell)?;
         (stopped, statuses.read_all(&Mutex::new(told)))
     } else {
         let told = Mutex::new(told);
         thread::scope(|scope| {
             let helper = scope.spawn(|| statuses.read_all(&told));
-            let stopped = wait_for_all(pid, seized, &tell);
-            drop(tell);
+            let stopped = wait_for_all(pid, seized, tell);
             let mut texts = statuses.read_all(&told);
             texts.extend(helper.join().map_err(|_| Error::Invalid("reading the threads' status failed".into()))?);
             Ok::<_, Error>((stopped?, texts))
@@ -125,15 +177,13 @@ fn stop_seized(pid: i32, seized: Vec<Seized>, statuses: &Statuses) -> Result<Vec
     for stopped in stopped {
         let tid = stopped.tid();
         let status = texts.remove(&tid).unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
-        let status = status.doing(|| format!("read thread {tid}"))?;
-        let (pid, tid) = (innermost(&status.ns_tgid, pid), innermost(&status.ns_pid, tid));
-        threads.push(FrozenThread { stopped, pid, tid, status });
+        threads.push(by_text(pid, stopped, status)?);
     }
     Ok(threads)
 }
 
 /// Interrupts each, waits until it stands, tells its ID, and reads its registers.
-fn wait_for_all(pid: i32, seized: Vec<Seized>, tell: &Sender<i32>) -> Result<Vec<Stopped>> {
+fn wait_for_all(pid: i32, seized: Vec<Seized>, tell: impl Fn(i32)) -> Result<Vec<Stopped>> {
     let mut all = Vec::with_capacity(seized.len());
     let mut interrupted = VecDeque::with_capacity(AHEAD);
     let mut rest = seized.into_iter();
@@ -152,11 +202,11 @@ fn wait_for_all(pid: i32, seized: Vec<Seized>, tell: &Sender<i32>) -> Result<Vec
             }
         }
         let Some(thread) = interrupted.pop_front() else { return Ok(all) };
-        all.extend(wait_for(pid, thread, tell)?);
+        all.extend(wait_for(pid, thread, &tell)?);
     }
 }
 
-fn wait_for(pid: i32, thread: Seized, tell: &Sender<i32>) -> Result<Option<Stopped>> {
+fn wait_for(pid: i32, thread: Seized, tell: impl Fn(i32)) -> Result<Option<Stopped>> {
     let tid = thread.tid();
     let (stopped, stop) = match thread.wait_stopped() {
         Ok(stopped) => stopped,
@@ -170,8 +220,7 @@ fn wait_for(pid: i32, thread: Seized, tell: &Sender<i32>) -> Result<Option<Stopp
             "{pid} was stopped by signal {signal} (job control); continue it first: kill -CONT {pid}"
         )]));
     }
-    // Fails only when nobody reads, and then there is no status.
-    let _ = tell.send(tid);
+    tell(tid);
     // They are wanted in any case, and reading them gives the others time.
     stopped.registers()?;
     stopped.signal_mask()?;
@@ -188,7 +237,7 @@ pub struct Statuses {
 
 impl Statuses {
     /// None of them open.
-    pub fn new(pid: i32) -> Statuses {
+    fn new(pid: i32) -> Statuses {
         Statuses { pid, open: HashMap::new() }
     }
 

@@ -65,7 +65,7 @@ crate::wire_messages! {
         /// Something happened in the move that was asked for.
         1 = Event(Event) @ 1024 * 1024,
         /// It is over. The last message.
-        2 = Report(Report) @ 4 * 1024 * 1024,
+        2 = Report(Box<Report>) @ 4 * 1024 * 1024,
         /// What was asked for. The last message.
         3 = Status(AgentStatus) @ 1024 * 1024,
         /// Nothing was done, and why. The last message.
@@ -110,6 +110,7 @@ mod tests {
             rounds: vec![Round { pages: 4, bytes: 5, us: 6 }],
             phases: vec![Timing { name: "freeze".into(), us: 7, frozen: true, part: false }],
             tracker: "pagemap-scan".into(),
+            kernel_state: "ptrace".into(),
             throttled: Some(Throttled { percent: 8, us: 9, stood_us: 10 }),
             verified: true,
             warnings: vec!["something".into()],
@@ -124,7 +125,7 @@ mod tests {
         survives(LocalReply::Event(Event::Phase(Phase::PreCopy { round: 2 })));
         survives(LocalReply::Event(Event::Progress { sent: 1, expected: 2 }));
         survives(LocalReply::Event(Event::Throttle(20)));
-        survives(LocalReply::Report(report()));
+        survives(LocalReply::Report(Box::new(report())));
         survives(LocalReply::Refused("no".into()));
         survives(LocalReply::Status(AgentStatus {
             version: "0.1.0".into(),

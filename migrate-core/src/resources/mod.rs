@@ -17,10 +17,12 @@ use std::fmt::Debug;
 
 use bincode::{Decode, Encode};
 use migrate_linux::remote::{Batch, Results};
+use migrate_linux::thread_probe::ThreadRecord;
 use migrate_linux::tracee::Stopped;
 
 use crate::error::Result;
 use crate::proc::status::Status;
+use crate::resources::thread::CredentialsImage;
 
 /// What preflight says of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +44,43 @@ pub struct FrozenThread {
     pub pid: i32,
     /// Its ID in its own PID namespace.
     pub tid: i32,
-    /// Its `/proc/PID/task/TID/status`.
-    pub status: Status,
+    /// What else is known of it without asking it.
+    pub shown: Shown,
+}
+
+/// What the kernel shows of a stopped thread from outside.
+#[derive(Debug)]
+pub struct Shown {
+    /// Signals that were sent to it or to its process and not taken yet; bit n-1 is signal n.
+    pub pending: u64,
+    /// Whether it runs under seccomp.
+    pub seccomp: bool,
+    /// Who it is. Text does not show securebits.
+    pub credentials: CredentialsImage,
+    /// All that the probe tells; None: there is no probe.
+    pub record: Option<ThreadRecord>,
+}
+
+impl Shown {
+    /// By `/proc/PID/task/TID/status`.
+    pub fn by_text(status: &Status) -> Shown {
+        Shown {
+            pending: status.sig_pending | status.shared_pending,
+            seccomp: status.seccomp.unwrap_or(0) != 0,
+            credentials: CredentialsImage::shown_by(status),
+            record: None,
+        }
+    }
+
+    /// By the probe. None: not all of it fits in a record.
+    pub fn by_record(record: ThreadRecord) -> Option<Shown> {
+        Some(Shown {
+            pending: record.pending | record.shared_pending,
+            seccomp: record.seccomp != 0,
+            credentials: CredentialsImage::recorded(&record)?,
+            record: Some(record),
+        })
+    }
 }
 
 /// Something bound to a thread, or to a process (then it is captured and restored in the first thread).
@@ -59,6 +96,10 @@ pub trait TaskKind {
     fn ask(batch: &mut Batch) -> Self::Asked;
     /// Reads what they returned. Err: it cannot move, and why.
     fn answer(asked: &Self::Asked, results: &Results, from: &FrozenThread) -> Result<Self::Image>;
+    /// What the probe's record of a thread, or the tracer, tells of it. None: it has to be asked.
+    fn recorded(_record: &ThreadRecord, _stopped: &Stopped) -> Option<Self::Image> {
+        None
+    }
     /// Adds the calls that set it in the new thread. They must succeed, or it is refused.
     fn restore(image: &Self::Image, batch: &mut Batch);
     /// Sets what can be set from outside, by the new thread's ID as the agent sees it. Runs before `restore`'s calls.
@@ -100,6 +141,16 @@ macro_rules! task_kinds {
                 Ok($State {
                     $($field: <$Kind as $crate::resources::TaskKind>::answer(&asked.$field, results, from)
                         .capturing(<$Kind as $crate::resources::TaskKind>::NAME)?,)*
+                })
+            }
+
+            /// Every kind as a record tells it. None: one of them has to be asked.
+            pub fn recorded(
+                record: &migrate_linux::thread_probe::ThreadRecord,
+                stopped: &migrate_linux::tracee::Stopped,
+            ) -> Option<Self> {
+                Some($State {
+                    $($field: <$Kind as $crate::resources::TaskKind>::recorded(record, stopped)?,)*
                 })
             }
 

@@ -3,6 +3,8 @@
 
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, RemoteBuffer, Results};
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::tracee::Stopped;
 
 use crate::error::Result;
 use crate::resources::{FrozenThread, TaskKind};
@@ -12,6 +14,7 @@ pub enum AlternateStack {}
 
 const SS_DISABLE: u64 = 2;
 const SS_ONSTACK: u64 = 1;
+const SS_AUTODISARM: u64 = 1 << 31;
 
 impl TaskKind for AlternateStack {
     const NAME: &'static str = "alternate signal stack";
@@ -27,6 +30,13 @@ impl TaskKind for AlternateStack {
     fn answer(asked: &RemoteBuffer, results: &Results, _from: &FrozenThread) -> Result<(u64, u64, u64)> {
         let flags = results.word(*asked, 8) & 0xffff_ffff & !SS_ONSTACK;
         Ok((results.word(*asked, 0), flags, results.word(*asked, 16)))
+    }
+
+    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<(u64, u64, u64)> {
+        // As sigaltstack(2) shows it (do_sigaltstack, kernel/signal.c).
+        let none = if record.stack_size == 0 { SS_DISABLE } else { 0 };
+        let flags = none | u64::from(record.stack_flags) & SS_AUTODISARM;
+        Some((record.stack_address, flags, record.stack_size))
     }
 
     fn restore(&(address, flags, size): &(u64, u64, u64), batch: &mut Batch) {

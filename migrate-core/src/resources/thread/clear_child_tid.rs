@@ -3,6 +3,8 @@
 
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, RemoteBuffer, Results};
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::tracee::Stopped;
 
 use crate::error::Result;
 use crate::resources::{FrozenThread, TaskKind};
@@ -23,6 +25,10 @@ impl TaskKind for ClearChildTid {
 
     fn answer(asked: &RemoteBuffer, results: &Results, _from: &FrozenThread) -> Result<u64> {
         Ok(results.word(*asked, 0))
+    }
+
+    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<u64> {
+        Some(record.clear_child_tid)
     }
 
     fn restore(image: &u64, batch: &mut Batch) {

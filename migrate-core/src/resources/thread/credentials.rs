@@ -7,6 +7,7 @@
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Results, Ticket};
+use migrate_linux::thread_probe::ThreadRecord;
 
 use crate::error::{Error, Result};
 use crate::proc::status::Status;
@@ -47,6 +48,24 @@ impl CredentialsImage {
     }
 }
 
+impl CredentialsImage {
+    /// What the probe tells: all. None: there are more groups than fit in a record.
+    pub fn recorded(record: &ThreadRecord) -> Option<CredentialsImage> {
+        Some(CredentialsImage {
+            uid: record.uid,
+            gid: record.gid,
+            groups: record.groups()?.to_vec(),
+            inheritable: record.inheritable,
+            permitted: record.permitted,
+            effective: record.effective,
+            bounding: record.bounding,
+            ambient: record.ambient,
+            securebits: record.securebits,
+            no_new_privs: record.no_new_privs != 0,
+        })
+    }
+}
+
 /// The kind.
 pub enum Credentials {}
 
@@ -67,7 +86,7 @@ impl TaskKind for Credentials {
 
     fn answer(asked: &Ticket, results: &Results, from: &FrozenThread) -> Result<CredentialsImage> {
         let securebits = results.value(*asked).map_err(|e| Error::io("read securebits".into(), e.into()))?;
-        Ok(CredentialsImage { securebits: securebits as u32, ..CredentialsImage::shown_by(&from.status) })
+        Ok(CredentialsImage { securebits: securebits as u32, ..from.shown.credentials.clone() })
     }
 
     fn restore(c: &CredentialsImage, batch: &mut Batch) {

@@ -2,6 +2,8 @@
 
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, RemoteBuffer, Results};
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::tracee::Stopped;
 
 use crate::error::Result;
 use crate::resources::{FrozenThread, TaskKind};
@@ -24,6 +26,14 @@ impl TaskKind for Name {
         let mut name = [0; 16];
         name.iter_mut().zip(results.buffer(*asked)).for_each(|(to, from)| *to = *from);
         Ok(name)
+    }
+
+    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<[u8; 16]> {
+        // What is behind the NUL, prctl does not show.
+        let end = record.name.iter().position(|b| *b == 0).unwrap_or(15);
+        let mut name = [0; 16];
+        name[..end].copy_from_slice(&record.name[..end]);
+        Some(name)
     }
 
     fn restore(image: &[u8; 16], batch: &mut Batch) {

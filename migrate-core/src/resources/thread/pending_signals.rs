@@ -5,7 +5,8 @@
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Results};
-use migrate_linux::tracee::SIGINFO_SIZE;
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::tracee::{SIGINFO_SIZE, Stopped};
 
 use crate::error::Result;
 use crate::resources::{FrozenThread, TaskKind};
@@ -39,6 +40,11 @@ impl TaskKind for ThreadSignals {
         let mut signals = from.stopped.pending_signals(false)?;
         signals.extend(from.stopped.owed_signal());
         Ok(QueuedSignals { signals, pid: from.pid, tid: from.tid })
+    }
+
+    fn recorded(record: &ThreadRecord, stopped: &Stopped) -> Option<QueuedSignals> {
+        let none = record.pending == 0 && stopped.owed_signal().is_none();
+        none.then(|| QueuedSignals { signals: Vec::new(), pid: record.pid, tid: record.tid })
     }
 
     fn restore(image: &QueuedSignals, batch: &mut Batch) {

@@ -2,6 +2,8 @@
 
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, RemoteBuffer, Results};
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::tracee::Stopped;
 
 use crate::error::Result;
 use crate::resources::{FrozenThread, TaskKind};
@@ -23,6 +25,11 @@ impl TaskKind for RobustList {
 
     fn answer(asked: &RemoteBuffer, results: &Results, _from: &FrozenThread) -> Result<(u64, u64)> {
         Ok((results.word(*asked, 0), results.word(*asked, 8)))
+    }
+
+    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<(u64, u64)> {
+        // No other length can be registered.
+        Some((record.robust_list, 24))
     }
 
     fn restore(&(head, length): &(u64, u64), batch: &mut Batch) {

@@ -3,6 +3,8 @@
 
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Results};
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::tracee::Stopped;
 
 use crate::error::Result;
 use crate::resources::{FrozenThread, TaskKind};
@@ -20,6 +22,11 @@ impl TaskKind for Rseq {
     fn answer(_asked: &(), _results: &Results, from: &FrozenThread) -> Result<(u64, u32, u32)> {
         let rseq = from.stopped.rseq()?;
         Ok((rseq.address, rseq.size, rseq.signature))
+    }
+
+    fn recorded(_record: &ThreadRecord, stopped: &Stopped) -> Option<(u64, u32, u32)> {
+        let rseq = stopped.rseq().ok()?;
+        Some((rseq.address, rseq.size, rseq.signature))
     }
 
     fn restore(&(address, size, signature): &(u64, u32, u32), batch: &mut Batch) {

@@ -4,6 +4,8 @@
 use bincode::{Decode, Encode};
 use migrate_linux::remote::{Batch, Results};
 use migrate_linux::sched;
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::tracee::Stopped;
 
 use crate::error::{Error, Result};
 use crate::resources::{FrozenThread, TaskKind};
@@ -30,17 +32,11 @@ impl TaskKind for Scheduling {
     fn ask(_batch: &mut Batch) {}
 
     fn answer(_asked: &(), _results: &Results, from: &FrozenThread) -> Result<SchedulingImage> {
-        let tid = from.stopped.tid();
-        let fail = |source| Error::io(format!("read the scheduling of thread {tid}"), source);
-        let attributes = sched::scheduling(tid).map_err(fail)?;
-        let affinity = sched::affinity(tid).map_err(fail)?;
-        Ok(SchedulingImage {
-            policy: attributes.policy,
-            flags: attributes.flags,
-            nice: attributes.nice,
-            priority: attributes.priority,
-            affinity,
-        })
+        read(from.stopped.tid())
+    }
+
+    fn recorded(_record: &ThreadRecord, stopped: &Stopped) -> Option<SchedulingImage> {
+        read(stopped.tid()).ok()
     }
 
     fn restore(_image: &SchedulingImage, _batch: &mut Batch) {}
@@ -67,4 +63,17 @@ impl TaskKind for Scheduling {
         }
         Ok(())
     }
+}
+
+fn read(tid: i32) -> Result<SchedulingImage> {
+    let fail = |source| Error::io(format!("read the scheduling of thread {tid}"), source);
+    let attributes = sched::scheduling(tid).map_err(fail)?;
+    let affinity = sched::affinity(tid).map_err(fail)?;
+    Ok(SchedulingImage {
+        policy: attributes.policy,
+        flags: attributes.flags,
+        nice: attributes.nice,
+        priority: attributes.priority,
+        affinity,
+    })
 }

@@ -2,6 +2,8 @@
 
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Results, Ticket};
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::tracee::Stopped;
 
 use crate::error::{Error, Result};
 use crate::resources::{FrozenThread, TaskKind};
@@ -20,6 +22,10 @@ impl TaskKind for TimerSlack {
 
     fn answer(asked: &Ticket, results: &Results, _from: &FrozenThread) -> Result<u64> {
         results.value(*asked).map_err(|e| Error::io("read it".into(), e.into()))
+    }
+
+    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<u64> {
+        Some(record.timer_slack)
     }
 
     fn restore(image: &u64, batch: &mut Batch) {

@@ -1,0 +1,51 @@
+//! Which way the kernel is asked for what it knows of threads: a probe, which tells of all at once, is loaded while the memory is
+//! copied.
+
+use std::thread::JoinHandle;
+
+use migrate_linux::error::Error as LinuxError;
+use migrate_linux::thread_probe::{BoundProbe, ThreadProbe};
+
+use crate::error::{Error, Result};
+use crate::plan::KernelStateChoice;
+
+/// With fewer threads than this, loading the probe costs more than it saves.
+const MANY: u64 = 16;
+
+/// A probe that is being loaded, or none.
+pub struct Loading {
+    choice: KernelStateChoice,
+    probe: Option<JoinHandle<std::result::Result<BoundProbe, LinuxError>>>,
+}
+
+impl Loading {
+    /// Begins to load it, if it is wanted for so many threads.
+    pub fn begin(choice: KernelStateChoice, pid: i32, threads: u64) -> Loading {
+        let wanted = match choice {
+            KernelStateChoice::Auto => threads >= MANY,
+            KernelStateChoice::Ebpf => true,
+            KernelStateChoice::Ptrace => false,
+        };
+        let load = move || ThreadProbe::load()?.bind(pid);
+        // An OS thread that cannot be made is as good as a probe that cannot be loaded.
+        let probe = wanted.then(|| std::thread::Builder::new().name("probe".into()).spawn(load).ok()).flatten();
+        Loading { choice, probe }
+    }
+
+    /// Waits until it is loaded. None: without. Err: the operator wants it, and it cannot be had.
+    pub fn finish(self) -> Result<Option<BoundProbe>> {
+        let loaded = self.probe.map(JoinHandle::join);
+        match (loaded, self.choice) {
+            (Some(Ok(Ok(probe))), _) => Ok(Some(probe)),
+            (Some(Ok(Err(why))), KernelStateChoice::Ebpf) => {
+                Err(Error::Refused(vec![format!("{why}; use --kernel-state auto")]))
+            }
+            (_, KernelStateChoice::Ebpf) => Err(Error::Invalid("loading the probe failed".into())),
+            (Some(Ok(Err(why))), _) => {
+                tracing::debug!("{why}; the threads are asked one by one");
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+}
