@@ -254,14 +254,27 @@ fn a_file_with_other_content() {
     different_file("a_file_with_other_content", "text", "TEXT", &["content differs", "same version on both"]);
 }
 
+/// By a shared mapping alone: its descriptor is closed.
+#[test]
+fn a_file_that_is_mapped_to_be_written() {
+    let map = "import ctypes, os\nc = ctypes.CDLL(None)\nf = os.open({file}, os.O_RDWR)\n\
+               at = c.mmap(None, ctypes.c_size_t(4096), 3, 1, f, ctypes.c_long(0))\nos.close(f)\nassert at != -1";
+    let words = ["mapped to write it", "another time", "share the file"];
+    different_file_had("a_file_that_is_mapped_to_be_written", map, "text", "text", &words);
+}
+
 fn different_file(test: &str, here: &str, there: &str, words: &[&str]) {
+    different_file_had(test, "f = open({file})", here, there, words);
+}
+
+fn different_file_had(test: &str, before: &str, here: &str, there: &str, words: &[&str]) {
     let Some(hosts) = take(test) else { return };
     let directory = TempDir::new().expect("a directory");
     let (file, other) = (directory.path().join("data"), directory.path().join("other"));
     fs::write(&file, here).expect("a file");
     sleep(Duration::from_millis(20)); // so that the times of modification differ
     fs::write(&other, there).expect("a file");
-    let ticker = Ticker::start(&hosts, &format!("f = open({:?})", file.display().to_string()));
+    let ticker = Ticker::start(&hosts, &before.replace("{file}", &format!("{:?}", file.display().to_string())));
     let shown = other.display().to_string();
     let _hidden = Mounted::new(&hosts, Host::Beta, &["--bind", &shown], &file);
     let mut words = words.to_vec();

@@ -1,9 +1,12 @@
 //! The new process's address space: made before the freeze, changed as the original's changes.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use migrate_linux::remote::Batch;
@@ -15,7 +18,7 @@ use super::running::Init;
 use super::shell::Shell;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
-use crate::image::layout::{Backing, Layout, LayoutChange, MappedFile, ShmObject, Vma, WRITE};
+use crate::image::layout::{Backing, FileStamp, Layout, LayoutChange, MappedFile, ShmObject, Vma, WRITE};
 use crate::image::{LayoutUpdate, Offer, Skeleton};
 use crate::memory::receive::{self, Placement};
 use crate::plan::STREAMS;
@@ -71,7 +74,7 @@ pub fn build(
     };
     making.map_vdso(&skeleton.layout)?;
     let change = LayoutChange { files: skeleton.layout.files.clone(), ..Layout::default().change_to(&skeleton.layout) };
-    making.change(&change, &skeleton.objects)?;
+    making.change(&change, &skeleton.objects, true)?;
     fault::point(23, control)?;
     making.layout = skeleton.layout.clone();
     let obstacle = making.vdso_obstacle(&skeleton.layout)?;
@@ -112,7 +115,7 @@ impl Making {
         if !self.layout.is_valid() {
             return Err(Error::Invalid("a change of the address space makes no sense".into()));
         }
-        self.change(&update.change, &update.objects)?;
+        self.change(&update.change, &update.objects, false)?;
         let mut batch = Batch::new();
         for (ranges, advice) in [(&update.drops, libc::MADV_DONTNEED), (&update.guards, MADV_GUARD_INSTALL)] {
             for &(start, end) in ranges {
@@ -125,8 +128,28 @@ impl Making {
         Ok(())
     }
 
-    fn change(&mut self, change: &LayoutChange, objects: &[ShmObject]) -> Result<()> {
-        self.open_files(&change.files)?;
+    /// Refuses a file that is mapped to be written and is another one here than in the original, which stands still.
+    pub fn check_written_files(&self, same_kernel: bool) -> Result<()> {
+        for (number, file) in self.layout.files.iter().enumerate().filter(|(_, file)| file.writable) {
+            let maps_it = |v: &Vma| matches!(v.backing, Backing::File { file, .. } if file as usize == number);
+            if !self.layout.vmas.iter().any(maps_it) {
+                continue;
+            }
+            let path = path_of(file);
+            let here = std::fs::metadata(path).doing(|| format!("look at {}", path.display()))?;
+            if let Some(why) = file.stamp.difference(&FileStamp::of(&here), same_kernel) {
+                let path = path.display();
+                return Err(Error::Refused(vec![format!(
+                    "{path}, which the process has mapped to write it, {why}; the hosts must share the file"
+                )]));
+            }
+        }
+        Ok(())
+    }
+
+    /// `compared`: preflight has found the files to be the same as there.
+    fn change(&mut self, change: &LayoutChange, objects: &[ShmObject], compared: bool) -> Result<()> {
+        self.open_files(&change.files, compared)?;
         self.make_objects(objects)?;
         let mut batch = Batch::new();
         for &(start, end) in &change.unmap {
@@ -204,12 +227,12 @@ impl Making {
         Ok(())
     }
 
-    fn open_files(&mut self, files: &[MappedFile]) -> Result<()> {
+    fn open_files(&mut self, files: &[MappedFile], compared: bool) -> Result<()> {
         let new = files.get(self.tables.files.len()..).unwrap_or_default();
         if files.len() > TABLE_LIMIT {
             return Err(Error::Invalid(format!("{} mapped files", files.len())));
         }
-        let opened = new.iter().map(open_mapped_file).collect::<Result<Vec<OwnedFd>>>()?;
+        let opened = new.iter().map(|file| open_mapped_file(file, compared)).collect::<Result<Vec<OwnedFd>>>()?;
         let numbers = self.shell.give_aside(&super::shell::borrow(&opened))?;
         self.tables.files.extend(numbers);
         Ok(())
@@ -288,9 +311,24 @@ fn advise(vma: &Vma, batch: &mut Batch) {
     }
 }
 
-fn open_mapped_file(file: &MappedFile) -> Result<OwnedFd> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&file.path));
+fn open_mapped_file(file: &MappedFile, compared: bool) -> Result<OwnedFd> {
+    let path = path_of(file);
     let opened = File::options().read(true).write(file.writable).open(path);
-    opened.map(OwnedFd::from).doing(|| format!("open {}", path.display()))
+    let opened = opened.doing(|| format!("open {}", path.display()))?;
+    let here = opened.metadata().doing(|| format!("look at {}", path.display()))?;
+    // What may be written is compared when the process stands still.
+    if !compared
+        && !file.writable
+        && let Some(why) = file.stamp.difference(&FileStamp::of(&here), false)
+    {
+        let path = path.display();
+        return Err(Error::Refused(vec![format!(
+            "{path}, which the process has mapped meanwhile, {why}; try again: its content is compared beforehand then"
+        )]));
+    }
+    Ok(opened.into())
+}
+
+fn path_of(file: &MappedFile) -> &Path {
+    Path::new(OsStr::from_bytes(&file.path))
 }

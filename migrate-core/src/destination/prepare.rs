@@ -65,6 +65,7 @@ pub fn prepare(
     let executable = open_executable(&image)?;
     set_memory_map(&mut making, &image, &executable)?;
     let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
+    making.check_written_files(same_kernel)?;
     let files = std::mem::take(&mut image.files);
     making.descriptors.install(files, &image.descriptors, NewFiles::new(same_kernel, true), &mut making.shell)?;
     fault::point(24, control)?;

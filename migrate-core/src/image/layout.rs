@@ -69,6 +69,38 @@ pub struct MappedFile {
     pub path: Vec<u8>,
     /// A shared mapping of it may be written.
     pub writable: bool,
+    /// As it was when it came up; of one that may be written, as it is when the process stands still.
+    pub stamp: FileStamp,
+}
+
+/// What shows whether the file of a path is the same on two hosts, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub struct FileStamp {
+    /// Device and inode, for hosts with one kernel.
+    pub inode: (u64, u64),
+    /// Bytes.
+    pub size: u64,
+    /// When it was last changed: seconds and nanoseconds.
+    pub modified: (i64, i64),
+}
+
+impl FileStamp {
+    /// Of a file as stat(2) shows it.
+    pub fn of(file: &std::fs::Metadata) -> FileStamp {
+        use std::os::unix::fs::MetadataExt;
+        FileStamp { inode: (file.dev(), file.ino()), size: file.len(), modified: (file.mtime(), file.mtime_nsec()) }
+    }
+
+    /// How the file here differs from this one; None: it is the same. `same_kernel`: both hosts have one.
+    pub fn difference(&self, here: &FileStamp, same_kernel: bool) -> Option<String> {
+        if same_kernel && self.inode == here.inode {
+            return None;
+        }
+        if self.size != here.size {
+            return Some(format!("has {} bytes here and {} there", here.size, self.size));
+        }
+        (self.modified != here.modified).then(|| "was last changed at another time here than there".into())
+    }
 }
 
 /// The object behind shared anonymous mappings.
@@ -312,6 +344,18 @@ mod tests {
     }
 
     #[test]
+    fn files_are_the_same_by_size_and_time_or_by_their_inode() {
+        let stamp = FileStamp { inode: (1, 2), size: 3, modified: (4, 5) };
+        let elsewhere = FileStamp { inode: (7, 8), ..stamp };
+        let longer = FileStamp { size: 9, ..stamp };
+        assert_eq!(stamp.difference(&elsewhere, false), None);
+        assert_eq!(stamp.difference(&longer, true), None);
+        assert_eq!(stamp.difference(&longer, false).expect("differs"), "has 9 bytes here and 3 there");
+        let later = FileStamp { modified: (4, 6), ..elsewhere };
+        assert!(stamp.difference(&later, true).is_some_and(|why| why.contains("another time")));
+    }
+
+    #[test]
     fn finds_holes() {
         let taken = [(0x1000, 0x3000), (0x5000, 0x6000)];
         assert_eq!(find_hole(taken.into_iter(), 0x1000, 0x1000), Some(0x3000));
@@ -360,13 +404,13 @@ mod tests {
                 at = at + gap + len;
                 vmas.push(vma);
             }
-            Layout { vmas, files: vec![MappedFile { path: b"/x".to_vec(), writable: false }] }
+            Layout { vmas, files: vec![MappedFile { path: b"/x".to_vec(), writable: false, stamp: FileStamp::default() }] }
         }
     }
 
     #[test]
     fn what_makes_no_sense_is_not_valid() {
-        let files = || vec![MappedFile { path: b"/x".to_vec(), writable: false }];
+        let files = || vec![MappedFile { path: b"/x".to_vec(), writable: false, stamp: FileStamp::default() }];
         let file = |file, offset| Vma { backing: Backing::File { file, offset }, ..anon(1, 3, 1) };
         let object = |offset| Vma { backing: Backing::Object { object: 1, offset }, ..anon(1, 3, 1) };
         let valid = |vmas| Layout { vmas, files: files() }.is_valid();

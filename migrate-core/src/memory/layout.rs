@@ -13,7 +13,7 @@ use std::sync::Arc;
 use migrate_linux::map_files;
 
 use crate::error::{Doing, Result};
-use crate::image::layout::{Backing, EXEC, Layout, MappedFile, PAGE, READ, ShmObject, Vma, WRITE};
+use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, READ, ShmObject, Vma, WRITE};
 use crate::proc::maps::{Mapping, Name, read_maps};
 use crate::proc::smaps::{VmFlags, read_smaps};
 
@@ -160,6 +160,21 @@ impl AddressSpace {
             }
         }
         self.let_go_of_objects();
+        if pace == Pace::Frozen {
+            self.stamp_written_files(pid)?;
+        }
+        Ok(())
+    }
+
+    /// Files that are mapped to be written are what they are only now. Nearly always there are few of them.
+    fn stamp_written_files(&mut self, pid: i32) -> Result<()> {
+        let Layout { vmas, files } = &mut self.layout;
+        for (number, file) in files.iter_mut().enumerate().filter(|(_, file)| file.writable) {
+            let maps_it = |v: &&Vma| matches!(v.backing, Backing::File { file, .. } if file as usize == number);
+            let Some(vma) = vmas.iter().find(maps_it) else { continue };
+            let path = format!("/proc/{pid}/map_files/{:x}-{:x}", vma.start, vma.end);
+            file.stamp = FileStamp::of(&fs::metadata(&path).doing(|| format!("look at {path}"))?);
+        }
         Ok(())
     }
 
@@ -233,7 +248,8 @@ impl AddressSpace {
             return Err(format!("{shown} — memory of a device cannot move; let the program unmap it").into());
         }
         let file = self.layout.files.len() as u32;
-        self.layout.files.push(MappedFile { path: path.as_bytes().to_vec(), writable });
+        let stamp = FileStamp::of(&mapped);
+        self.layout.files.push(MappedFile { path: path.as_bytes().to_vec(), writable, stamp });
         self.known_files.insert(key, (path.clone(), file));
         Ok(Backing::File { file, offset: m.offset })
     }

@@ -302,6 +302,7 @@ mod tests {
         let files = vec![crate::image::layout::MappedFile {
             path: file.path().as_os_str().as_encoded_bytes().to_vec(),
             writable: false,
+            stamp: Default::default(),
         }];
         let start = memory.start() + 2 * PAGE;
         let backing = Backing::File { file: 0, offset: 0 };

@@ -1,5 +1,6 @@
 //! The two hosts of scripts/hosts, and a process that moves between them.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -93,6 +94,12 @@ impl Host {
         fs::read_to_string(format!("{STATE}/{}/agent.log", self.name())).unwrap_or_default()
     }
 
+    /// Runs a command there that must succeed.
+    pub fn run(self, words: &[&OsStr]) -> Result<(), String> {
+        let status = script(&["exec", self.name(), "--"]).args(words).status().map_err(|e| e.to_string())?;
+        status.success().then_some(()).ok_or_else(|| format!("{words:?} on {}: {status}", self.name()))
+    }
+
     /// What migrate-cli prints there. Err: it failed, and what it said.
     pub fn cli(self, words: &[&str]) -> Result<String, String> {
         let output = script(&["exec", self.name(), "--", "migrate-cli"]).args(words).output();
@@ -139,6 +146,11 @@ impl Work {
             .expect("cc; scripts/setup installs it");
         assert!(compiled.success());
         Some(Work { directory })
+    }
+
+    /// A file in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 }
 

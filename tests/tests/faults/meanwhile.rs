@@ -52,6 +52,22 @@ fn memory_that_is_sealed_meanwhile_is_found_before_the_freeze() {
 }
 
 #[test]
+fn a_file_that_is_mapped_meanwhile_is_compared() {
+    let Some(work) = Work::new() else { return };
+    let [content, other] = ["mapping.content", "mapping.other"].map(|name| work.path(name));
+    std::fs::write(&content, "text").expect("a file");
+    std::fs::write(&other, "other text").expect("a file");
+    Host::Beta.run(&["mount".as_ref(), "--bind".as_ref(), other.as_os_str(), content.as_os_str()]).expect("mounted");
+    let done = changed_at(&work, 3, "mapping");
+    Host::Beta.run(&["umount".as_ref(), content.as_os_str()]).expect("unmounted");
+    let (subject, said) = done.expect("a report");
+    let words = ["mapping.content", "mapped meanwhile", "10 bytes here and 4 there", "try again"];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    assert_eq!(subject.runs_once(), Ok(Host::Alpha), "{said}");
+    subject.check().expect("its work is whole");
+}
+
+#[test]
 fn advice_that_is_given_meanwhile_moves_too() {
     let Some(work) = Work::new() else { return };
     let (subject, said) = changed_at(&work, 3, "advice").expect("a report");

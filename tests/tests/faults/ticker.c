@@ -3,6 +3,7 @@
 // It holds a record lock on that file. When there is a file argv[1].seccomp it no longer allows itself calls that it does not need;
 // when there is argv[1].pipe it makes a pipe whose other end is held by a process that is not its child; when there is argv[1].memory
 // it shares memory with one. argv[1].advice and argv[1].seal are about an area of its memory: MADV_DONTFORK, mseal.
+// When there is argv[1].mapping it maps the file argv[1].content.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,7 @@
 #include <unistd.h>
 
 static int out;
-static char *own_name;
+static char *own_name, *own_file;
 static void *area;
 enum { AREA = 3 * 4096 };
 static uint64_t memory[128 * 1024]; // 1 MiB
@@ -123,6 +124,13 @@ static void seal(void) {
     if (syscall(SYS_MSEAL, area, AREA, 0)) wrong("mseal");
 }
 
+static void map_content(void) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s.content", own_file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED || close(fd)) wrong("map");
+}
+
 static void when_told(const char *file, const char *what, void (*then)(void)) {
     char path[4096];
     snprintf(path, sizeof path, "%s.%s", file, what);
@@ -139,6 +147,7 @@ int main(int argc, char **argv) {
     if (pthread_create(&thread, 0, spin, 0) || pthread_create(&thread, 0, poll_again, 0)) return 2;
     for (uint64_t i = 0; i < 128 * 1024; i++) memory[i] = i * 0x9e3779b97f4a7c15;
     own_name = argv[0];
+    own_file = argv[1];
     // Between two that nothing else can be a part of.
     char *around = mmap(0, AREA + 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (around == MAP_FAILED || mprotect(area = around + 4096, AREA, PROT_READ | PROT_WRITE)) wrong("mmap");
@@ -158,5 +167,6 @@ int main(int argc, char **argv) {
         when_told(argv[1], "memory", share_memory);
         when_told(argv[1], "advice", advise);
         when_told(argv[1], "seal", seal);
+        when_told(argv[1], "mapping", map_content);
     }
 }
