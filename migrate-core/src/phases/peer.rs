@@ -16,6 +16,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long it may take to answer. Comparing the content of large files is the longest that it does.
 const ANSWER: Duration = Duration::from_secs(120);
 
+/// How long its last words may be on their way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A connection to the destination's agent.
 pub struct Peer {
     connection: Connection<TcpStream>,
@@ -66,6 +69,21 @@ impl Peer {
         match message {
             ToSource::Refused(why) => Err(Error::RefusedThere { host: self.host.clone(), pid: self.pid, why }),
             other => Ok(other),
+        }
+    }
+
+    /// Why a page connection was lost: the destination's own words, if it refused and went away. Else the error as it is.
+    pub fn reason_for(&mut self, lost: Error) -> Error {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match &lost {
+            Error::Io { source, .. } if matches!(source.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => {}
+            _ => return lost,
+        }
+        // What it said, it said before.
+        let waits = self.stream().set_read_timeout(Some(LAST_WORDS));
+        match waits.map(|()| self.receive()) {
+            Ok(Err(refusal @ Error::RefusedThere { .. })) => refusal,
+            _ => lost,
         }
     }
 
