@@ -192,6 +192,7 @@ impl Rounds<'_, '_> {
                 }
             }
             look = self.rearmed(look)?;
+            self.let_direct_reads_end()?;
             let began = Instant::now();
             let bytes = self.copy(&look)?;
             past.push(Past { bytes, took: began.elapsed(), throttle });
@@ -227,6 +228,9 @@ impl Rounds<'_, '_> {
             // Its threads can have one tracer only.
             return Err(Error::Invalid(format!("{} has to stop it itself", self.record.tracker)));
         }
+        if self.subject.reads_directly()? {
+            return Err(Error::Invalid("it reads files past the page cache (O_DIRECT)".into()));
+        }
         match &self.undo.held.throttle {
             Some(throttle) => throttle.set(percent),
             None => {
@@ -238,6 +242,20 @@ impl Rounds<'_, '_> {
             }
         }
         self.record.slows_down(percent);
+        Ok(())
+    }
+
+    /// A read past the page cache writes to pages that were looked up when it began: armed in between, they do not show it. So one that
+    /// has begun before the last look is over before anything is copied; one that has begun since shows. A thread inside of one does
+    /// not stop before it is over.
+    fn let_direct_reads_end(&mut self) -> Result<()> {
+        if self.pages.tracker.stops_to_rearm() || !self.subject.reads_directly()? {
+            return Ok(());
+        }
+        if let Some(throttle) = self.undo.held.throttle.take() {
+            self.record.full_speed(throttle.end());
+        }
+        while_it_stands(self.subject, |_| Ok(()))?;
         Ok(())
     }
 

@@ -11,9 +11,10 @@ use super::open_files::{Findings, OpenFiles};
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
 use crate::memory::layout::{AddressSpace, Pace};
+use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_root};
-use crate::proc::listing::{read_children, read_pids, read_tids};
+use crate::proc::listing::{read_children, read_fds, read_pids, read_tids};
 use crate::proc::maps::read_maps;
 use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status, read_task_status};
@@ -89,6 +90,15 @@ impl Subject {
         let mut findings = self.files.look(self.pid, &self.pidfd)?;
         findings.obstacles.extend(self.shared_memory()?);
         Ok(findings)
+    }
+
+    /// Whether it has a file open for reading past the page cache (O_DIRECT).
+    pub fn reads_directly(&self) -> Result<bool> {
+        let pid = self.pid;
+        let numbers = read_fds(pid).doing(|| format!("list the descriptors of {pid}"))?;
+        // One that has been closed meanwhile is read no more.
+        let direct = |number| read_fdinfo(pid, number).is_ok_and(|info| info.flags & nix::libc::O_DIRECT as u32 != 0);
+        Ok(numbers.into_iter().any(direct))
     }
 
     /// Others may have its shared memory too, by now.
