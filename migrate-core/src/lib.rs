@@ -8,6 +8,7 @@ pub mod error;
 pub mod fault;
 pub mod identity;
 pub mod image;
+mod in_two;
 pub mod memory;
 pub mod phase;
 pub mod phases;

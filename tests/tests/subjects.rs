@@ -20,6 +20,7 @@ const REFUSED: [(&str, &str); 3] = [
 const RESTLESS: &[(&str, &str)] = &[
     ("file_restless", "descriptor"),
     ("mem_moved_tables", "memory: "),
+    ("file_restless_state", "descriptor"),
     ("mem_remapping", "memory: "),
     ("mem_random", "memory: "),
     ("mem_shared_random", "memory: "),

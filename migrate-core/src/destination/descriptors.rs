@@ -10,6 +10,7 @@ use migrate_linux::remote::Batch;
 use super::shell::Shell;
 use crate::error::{Error, Result};
 use crate::image::{Descriptor, ObjectId};
+use crate::in_two::in_two;
 use crate::resources::file::{self, FileImage, NewFiles};
 
 /// What has been made, and what is at its number.
@@ -25,7 +26,8 @@ pub fn is_valid(table: &[Descriptor]) -> bool {
 }
 
 impl Descriptors {
-    /// Makes what is new, brings what has changed up to date, and puts everything at its number. What is as it was costs nothing.
+    /// Makes what is new, brings what has changed up to date, and puts everything at its number. `files`: not those that are as they
+    /// were told before.
     pub fn install(
         &mut self,
         files: Vec<(ObjectId, FileImage)>,
@@ -36,17 +38,30 @@ impl Descriptors {
         if !is_valid(table) {
             return Err(Error::Invalid("the descriptor table makes no sense".into()));
         }
-        let mut made_now = Vec::new();
-        for (object, image) in files {
-            if let Some((old, fd)) = self.made.get_mut(&object)
-                && file::update(old, &image, fd, &new)?
-            {
-                *old = image;
-                continue;
+        let mut told: HashMap<ObjectId, FileImage> = files.into_iter().collect();
+        let wanted: HashSet<ObjectId> = table.iter().map(|d| d.object).collect();
+        let mut known = Vec::with_capacity(self.made.len());
+        for (object, made) in self.made.iter_mut().filter(|(object, _)| wanted.contains(object)) {
+            known.push((*object, made, told.remove(object)));
+        }
+        // One that is as it was told must be looked at too: its file may have changed on this host.
+        let updated = in_two(&mut known, |(_, (old, fd), now)| {
+            let done = file::update(old, now.as_ref().unwrap_or(old), fd, &new)?;
+            if let Some(now) = now.take() {
+                *old = now;
             }
-            let fd = file::create(&image, &mut new)?;
-            self.made.insert(object, (image, fd));
-            made_now.push(object);
+            Ok(done)
+        })?;
+        let anew = known.iter().zip(updated).filter(|(_, done)| !done);
+        let mut missing: HashMap<_, _> = anew.map(|((object, (image, _), _), _)| (*object, image.clone())).collect();
+        missing.extend(told);
+        let mut made_now = Vec::with_capacity(missing.len());
+        for object in table.iter().map(|d| d.object) {
+            if let Some(image) = missing.remove(&object) {
+                let fd = file::create(&image, &mut new)?;
+                self.made.insert(object, (image, fd));
+                made_now.push(object);
+            }
         }
         drop(new);
         let highest = table.last().map_or(0, |d| d.number).max(table.len() as i32);
@@ -54,6 +69,9 @@ impl Descriptors {
             // Everything goes, also what mappings were made of: they are there by now, or this is not the freeze.
             shell.close_all(highest)?;
             self.installed.clear();
+        }
+        if made_now.is_empty() && self.installed == table {
+            return Ok(());
         }
         self.clear_numbers(table, &made_now.iter().copied().collect(), shell)?;
         self.hand_over(table, shell)?;

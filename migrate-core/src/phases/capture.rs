@@ -132,11 +132,11 @@ fn take_digest(
 
 /// Looks at the open files again: descriptors may have come and gone since preflight.
 fn capture_files(subject: &mut Subject, process: &mut FrozenProcess) -> Result<CapturedFiles> {
-    let findings = subject.files.look(subject.pid, &subject.pidfd)?;
+    let findings = subject.files.look_again(subject.pid, &subject.pidfd)?;
     if !findings.obstacles.is_empty() {
         return Err(Error::Refused(findings.obstacles));
     }
-    subject.files.capture(subject.pid, process)
+    subject.files.capture(process)
 }
 
 fn capture_tasks(

@@ -1,7 +1,7 @@
 //! The process's open files: found and held by duplicates while it runs, and looked at again in the freeze, where only what has
 //! changed since costs more than two microseconds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -10,14 +10,16 @@ use migrate_linux::kcmp;
 use migrate_linux::libc;
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::remote::Batch;
+use nix::sys::stat::FileStat;
 
 use super::freeze::FrozenProcess;
 use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId};
-use crate::proc::fdinfo::{parse_fdinfo, read_fdinfo};
+use crate::in_two::both;
+use crate::proc::fdinfo::{FdInfo, parse_fdinfo, read_fdinfo};
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
-use crate::proc::listing::{read_fds, read_pids};
+use crate::proc::listing::{count_fds, read_fds, read_pids};
 use crate::resources::Verdict;
 use crate::resources::file::{self, FileImage, FileView, HeldFile};
 use crate::resources::process::record_locks::{self, RecordLock};
@@ -31,8 +33,10 @@ pub struct SharedFile {
     pub file: HeldFile,
     /// The descriptors.
     pub numbers: Vec<i32>,
-    /// The fdinfo of one of them.
+    /// The fdinfo of the one that the view names, kept open: reading it again costs a fifth of opening it.
     info: File,
+    /// What the destination has made of it, or been told to.
+    told: Option<FileImage>,
 }
 
 /// All of them.
@@ -56,7 +60,7 @@ pub struct Findings {
 
 /// The open files of the frozen process.
 pub struct CapturedFiles {
-    /// Their descriptions.
+    /// Those descriptions that are not as the destination has been told.
     pub files: Vec<(ObjectId, FileImage)>,
     /// The table, ascending.
     pub descriptors: Vec<Descriptor>,
@@ -103,7 +107,7 @@ impl OpenFiles {
             candidates.push(self.list.len());
             let object = ObjectId(self.next_object);
             self.next_object += 1;
-            self.list.push(SharedFile { object, file: held, numbers: vec![number], info });
+            self.list.push(SharedFile { object, file: held, numbers: vec![number], info, told: None });
         }
         findings.obstacles.extend(self.shared_pipes(pid)?);
         Ok(findings)
@@ -127,28 +131,93 @@ impl OpenFiles {
         Ok(held.into_iter().map(|(_, reason)| reason).collect())
     }
 
-    /// Drops what is no longer there, and returns the numbers that are not known.
-    fn keep_known(&mut self, pid: i32, numbers: &[i32]) -> Result<Vec<i32>> {
-        let mut known = HashMap::new();
-        for (i, shared) in self.list.iter_mut().enumerate() {
-            known.extend(shared.numbers.drain(..).map(|number| (number, i)));
-        }
-        let own = std::process::id() as i32;
-        let mut new = Vec::new();
-        for &number in numbers {
-            let Some(&i) = known.get(&number) else {
-                new.push(number);
-                continue;
-            };
-            let shared = &mut self.list[i];
-            match kcmp::same_file(own, shared.file.duplicate.as_raw_fd(), pid, number) {
-                Ok(true) => shared.numbers.push(number),
-                Ok(false) => new.push(number),
-                // Closed since it was listed.
-                Err(e) if e.raw_os_error() == Some(libc::EBADF) => {}
-                Err(e) => return Err(Error::io("compare descriptors (kcmp)".into(), e)),
+    /// The same in the frozen process, of which it also reads what the descriptions are now.
+    ///
+    /// Nearly always no number has come, gone or become another description: so all that is to be asked is asked at once, and that by
+    /// two OS threads. Each asks something else, because two that ask the same wait for the same locks in the kernel.
+    pub fn look_again(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
+        let count = count_fds(pid).doing(|| format!("count the descriptors of {pid}"))?;
+        let known = self.known();
+        let mut now = None;
+        // As many as are known, and all of those still there: then there are no others.
+        if count == Some(known.len()) {
+            let compare = || Ok::<_, Error>((self.compare(pid, &known)?, self.read_stats()?));
+            let (compared, infos) = both(known.len(), compare, || self.read_infos(pid))?;
+            let (same, stats) = compared?;
+            if same.iter().all(|same| *same == Some(true)) {
+                now = Some((infos?, stats));
             }
         }
+        let (findings, (infos, stats)) = match now {
+            Some(now) => (Findings { obstacles: self.shared_pipes(pid)?, losses: Vec::new() }, now),
+            None => (self.look(pid, pidfd)?, (self.read_infos(pid)?, self.read_stats()?)),
+        };
+        for (shared, (info, stat)) in self.list.iter_mut().zip(infos.into_iter().zip(stats)) {
+            (shared.file.view.info, shared.file.view.stat) = (info, stat);
+        }
+        Ok(findings)
+    }
+
+    /// The fdinfo of each description, and who has locked it. (/proc/locks would be one read for all, and waits ten milliseconds for an
+    /// RCU grace period.)
+    fn read_infos(&self, pid: i32) -> Result<Vec<FdInfo>> {
+        let read = |shared: &SharedFile| {
+            let number = shared.file.view.number;
+            read_info(&shared.info, pid, number).doing(|| format!("look at descriptor {number}"))
+        };
+        self.list.iter().map(read).collect()
+    }
+
+    /// The fstat(2) of each.
+    fn read_stats(&self) -> Result<Vec<FileStat>> {
+        let stat = |shared: &SharedFile| {
+            let stat = nix::sys::stat::fstat(&shared.file.duplicate).map_err(std::io::Error::from);
+            stat.doing(|| format!("stat descriptor {}", shared.file.view.number))
+        };
+        self.list.iter().map(stat).collect()
+    }
+
+    /// The numbers, ascending, and which of the descriptions each is.
+    fn known(&self) -> Vec<(i32, usize)> {
+        let mut known = Vec::with_capacity(self.list.len());
+        for (i, shared) in self.list.iter().enumerate() {
+            known.extend(shared.numbers.iter().map(|&number| (number, i)));
+        }
+        known.sort_unstable();
+        known
+    }
+
+    /// Whether each of these numbers is still the description that it was. None: it has been closed.
+    fn compare(&self, pid: i32, known: &[(i32, usize)]) -> Result<Vec<Option<bool>>> {
+        let own = std::process::id() as i32;
+        let same = |&(number, i): &(i32, usize)| {
+            let duplicate = self.list[i].file.duplicate.as_raw_fd();
+            match kcmp::same_file(own, duplicate, pid, number) {
+                Ok(same) => Ok(Some(same)),
+                Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(None),
+                Err(e) => Err(Error::io("compare descriptors (kcmp)".into(), e)),
+            }
+        };
+        known.iter().map(same).collect()
+    }
+
+    /// Drops what is no longer there, and returns the numbers that are not known.
+    fn keep_known(&mut self, pid: i32, numbers: &[i32]) -> Result<Vec<i32>> {
+        let mut known = self.known();
+        let is_known = |number: &i32| known.binary_search_by_key(number, |(number, _)| *number).is_ok();
+        let mut new: Vec<i32> = numbers.iter().copied().filter(|number| !is_known(number)).collect();
+        known.retain(|(number, _)| numbers.binary_search(number).is_ok());
+        let same = self.compare(pid, &known)?;
+        self.list.iter_mut().for_each(|shared| shared.numbers.clear());
+        for ((number, i), same) in known.into_iter().zip(same) {
+            match same {
+                Some(true) => self.list[i].numbers.push(number),
+                Some(false) => new.push(number),
+                // Closed since it was listed.
+                None => {}
+            }
+        }
+        new.sort_unstable();
         self.list.retain(|shared| !shared.numbers.is_empty());
         for shared in &mut self.list {
             if let Some(&first) = shared.numbers.first()
@@ -185,14 +254,15 @@ impl OpenFiles {
     }
 
     /// What can be opened at the destination while the process still runs, and the descriptors that refer to it.
-    pub fn early(&self) -> (Vec<(ObjectId, FileImage)>, Vec<Descriptor>) {
+    pub fn early(&mut self) -> (Vec<(ObjectId, FileImage)>, Vec<Descriptor>) {
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
-        for shared in &self.list {
+        for shared in &mut self.list {
             let image = match file::capture(&shared.file) {
                 Ok(image) if file::is_ahead(&image) => image,
                 // It is captured again in the freeze; what is wrong with it shows there.
                 _ => continue,
             };
+            shared.told = Some(image.clone());
             files.push((shared.object, image));
             let close_on_exec = shared.file.view.info.flags & libc::O_CLOEXEC as u32 != 0;
             let descriptor = |&number: &i32| Descriptor { number, close_on_exec, object: shared.object };
@@ -202,40 +272,43 @@ impl OpenFiles {
         (files, descriptors)
     }
 
-    /// Reads them in the frozen process.
-    pub fn capture(&self, pid: i32, process: &mut FrozenProcess) -> Result<CapturedFiles> {
-        let mut files = Vec::with_capacity(self.list.len());
-        let mut descriptors = Vec::new();
+    /// Reads them in the frozen process, which has just been looked at again.
+    pub fn capture(&self, process: &mut FrozenProcess) -> Result<CapturedFiles> {
+        let (mut files, mut locks) = (Vec::new(), Vec::new());
         for shared in &self.list {
-            files.push((shared.object, file::capture(&shared.file)?));
-            let descriptor = |&number: &i32| Descriptor { number, close_on_exec: false, object: shared.object };
-            descriptors.extend(shared.numbers.iter().map(descriptor));
-        }
-        descriptors.sort_by_key(|d| d.number);
-        read_close_on_exec(&mut descriptors, process)?;
-        Ok(CapturedFiles { files, descriptors, locks: self.locks(pid)? })
-    }
-
-    /// Its record locks. Only descriptors of files that somebody has locked are looked at.
-    fn locks(&self, pid: i32) -> Result<Vec<RecordLock>> {
-        let mut locks = Vec::new();
-        let mut text = vec![0; 4096];
-        for shared in self.list.iter().filter(|s| s.file.view.file_type() == libc::S_IFREG) {
-            let number = shared.file.view.number;
-            // Kept open since it was found: reading it again costs a fifth of opening it. (/proc/locks would be one read for all,
-            // and waits ten milliseconds for an RCU grace period.)
-            let read = shared.info.read_at(&mut text, 0);
-            let text = match read {
-                Ok(n) if n < text.len() => &text[..n],
-                _ => &fs::read(format!("/proc/{pid}/fdinfo/{number}"))
-                    .doing(|| format!("look at descriptor {number}"))?,
-            };
-            if text.windows(5).any(|w| w == b"lock:") {
-                let info = parse_fdinfo(text).map_err(|e| Error::Invalid(format!("descriptor {number}: {e}")))?;
-                locks.extend(record_locks::parse(number, &info).map_err(|why| Error::Refused(vec![why]))?);
+            let view = &shared.file.view;
+            locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
+            let image = file::capture(&shared.file)?;
+            if shared.told.as_ref() != Some(&image) {
+                files.push((shared.object, image));
             }
         }
-        Ok(locks)
+        let mut descriptors = Vec::new();
+        let mut unknown = Vec::new();
+        for shared in &self.list {
+            let view = &shared.file.view;
+            let close_on_exec = view.info.flags & libc::O_CLOEXEC as u32 != 0;
+            for &number in &shared.numbers {
+                // The others of one description have it or not each for itself.
+                let list = if number == view.number { &mut descriptors } else { &mut unknown };
+                list.push(Descriptor { number, close_on_exec, object: shared.object });
+            }
+        }
+        if !unknown.is_empty() {
+            read_close_on_exec(&mut unknown, process)?;
+            descriptors.append(&mut unknown);
+        }
+        descriptors.sort_unstable_by_key(|d| d.number);
+        Ok(CapturedFiles { files, descriptors, locks })
+    }
+}
+
+/// Reads an fdinfo that is kept open. The first time takes twice as long as those after it.
+fn read_info(info: &File, pid: i32, number: i32) -> std::io::Result<FdInfo> {
+    let mut text = [0; 2048];
+    match info.read_at(&mut text, 0) {
+        Ok(n) if n < text.len() => parse_fdinfo(&text[..n]).map_err(std::io::Error::other),
+        _ => read_fdinfo(pid, number),
     }
 }
 
@@ -264,7 +337,7 @@ fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFil
     let duplicate: OwnedFd = pidfd.get_fd(number)?;
     let stat = nix::sys::stat::fstat(&duplicate)?;
     let info = File::open(format!("/proc/{pid}/fdinfo/{number}"))?;
-    let view = FileView { number, link: read_fd_link(pid, number)?, info: read_fdinfo(pid, number)?, stat };
+    let view = FileView { number, link: read_fd_link(pid, number)?, info: read_info(&info, pid, number)?, stat };
     let same = kcmp::same_file(std::process::id() as i32, duplicate.as_raw_fd(), pid, number)?;
     Ok(same.then_some((HeldFile { process: pid, view, duplicate }, info)))
 }

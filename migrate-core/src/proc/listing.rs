@@ -13,6 +13,17 @@ pub fn read_fds(pid: i32) -> io::Result<Vec<i32>> {
     read_numbers(&format!("/proc/{pid}/fd"))
 }
 
+/// How many descriptors are open, or about to be: the size of `/proc/PID/fd` (fs/proc/fd.c `proc_fd_getattr`). None before Linux
+/// 6.2, which does not tell.
+///
+/// # Errors
+/// Those of stat(2); see [`super::is_gone`].
+pub fn count_fds(pid: i32) -> io::Result<Option<usize>> {
+    let folder = format!("/proc/{pid}/fd");
+    let size = std::fs::metadata(&folder).map_err(|cause| failed(&folder, cause))?.len();
+    Ok(usize::try_from(size).ok().filter(|count| *count > 0))
+}
+
 /// The threads' IDs, ascending, from `/proc/PID/task`. Not the whole truth while the process runs: a thread
 /// may start at any time.
 ///
@@ -92,6 +103,7 @@ mod tests {
         let fds = read_fds(pid).unwrap();
         assert!(fds.contains(&file.as_raw_fd()));
         assert!(fds.is_sorted());
+        assert!(count_fds(pid).unwrap().is_none_or(|count| count > 3));
         assert!(read_tids(pid).unwrap().contains(&pid));
         assert!(read_pids().unwrap().contains(&pid));
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();

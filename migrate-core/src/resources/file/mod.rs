@@ -31,9 +31,9 @@ pub struct FileView {
     pub number: i32,
     /// Where its link points.
     pub link: LinkTarget,
-    /// Its fdinfo.
+    /// The fdinfo of `number`: when the process stands still, as it is now.
     pub info: FdInfo,
-    /// Its fstat(2).
+    /// Its fstat(2): likewise.
     pub stat: FileStat,
 }
 

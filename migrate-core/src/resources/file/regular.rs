@@ -8,10 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use bincode::{Decode, Encode};
 use nix::libc::{O_ACCMODE, O_PATH, O_RDONLY, S_IFREG};
 
-use super::{
-    CHANGEABLE, FileKind, FileView, HeldFile, NewFiles, ONLY_WHEN_OPENING, flags_now, offset, open_again, seek_to,
-    set_flags,
-};
+use super::{CHANGEABLE, FileKind, FileView, HeldFile, NewFiles, ONLY_WHEN_OPENING, open_again, seek_to, set_flags};
 use crate::error::{Doing, Error, Result};
 use crate::proc::link::LinkTarget;
 use crate::resources::Verdict;
@@ -80,15 +77,12 @@ impl FileKind for Regular {
             .view
             .path()
             .ok_or_else(|| Error::Invalid(format!("fd {}: the file lost its name", from.view.number)))?;
-        let flags = flags_now(from)? | from.view.status_flags() & O_PATH;
-        let offset = if flags & O_PATH != 0 { 0 } else { offset(from)? };
-        let stat = nix::sys::stat::fstat(&from.duplicate).map_err(std::io::Error::from);
-        let stat = stat.doing(|| format!("stat descriptor {}", from.view.number))?;
+        let stat = &from.view.stat;
         let mtime = (stat.st_mtime, stat.st_mtime_nsec);
         Ok(RegularImage {
             path: path.as_bytes().to_vec(),
-            flags,
-            offset,
+            flags: from.view.status_flags(),
+            offset: from.view.info.pos,
             inode: (stat.st_dev, stat.st_ino),
             size: stat.st_size,
             mtime,
@@ -97,7 +91,10 @@ impl FileKind for Regular {
 
     fn create(image: &RegularImage, new: &mut NewFiles) -> Result<OwnedFd> {
         let fd = open_again(&image.path, image.flags & !ONLY_WHEN_OPENING)?;
-        bring_up_to_date(image, &fd, new)?;
+        check(image, &fd, new)?;
+        if image.flags & O_PATH == 0 {
+            seek_to(&fd, image.offset)?;
+        }
         Ok(fd)
     }
 
@@ -109,13 +106,16 @@ impl FileKind for Regular {
         if changed != 0 {
             set_flags(fd, new.flags)?;
         }
-        bring_up_to_date(new, fd, files)?;
+        check(new, fd, files)?;
+        if old.offset != new.offset {
+            seek_to(fd, new.offset)?;
+        }
         Ok(true)
     }
 }
 
-/// Checks that it is the file that the process has, and sets the offset.
-fn bring_up_to_date(image: &RegularImage, fd: &OwnedFd, new: &NewFiles) -> Result<()> {
+/// Err: it is not the file that the process has.
+fn check(image: &RegularImage, fd: &OwnedFd, new: &NewFiles) -> Result<()> {
     if image.flags & O_PATH != 0 {
         return Ok(());
     }
@@ -129,11 +129,9 @@ fn bring_up_to_date(image: &RegularImage, fd: &OwnedFd, new: &NewFiles) -> Resul
         (_, mtime) if written && mtime != image.mtime => "was last changed at another time than there".into(),
         _ => String::new(),
     };
-    if !differs.is_empty() {
-        let path = String::from_utf8_lossy(&image.path);
-        return Err(Error::Invalid(format!(
-            "{path}, which the process has open, {differs}; the hosts must share the file"
-        )));
+    if differs.is_empty() {
+        return Ok(());
     }
-    seek_to(fd, image.offset)
+    let path = String::from_utf8_lossy(&image.path);
+    Err(Error::Invalid(format!("{path}, which the process has open, {differs}; the hosts must share the file")))
 }
