@@ -228,6 +228,7 @@ mod tests {
   round 1: 2,900 pages, 10.49 MiB in 90 ms
   round 2: 100 pages, 400 B in 0.0 ms
   changed pages were found by: pagemap-scan
+  what the kernel knows of threads was read by: ebpf
   slowed down by up to 60 % for 1.30 s, of which it stood 700 ms
 ";
         assert_eq!(details(&report(Outcome::Moved)), expected);

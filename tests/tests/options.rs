@@ -31,7 +31,9 @@ fn moves(hosts: &Hosts, name: &str, options: &[&str]) -> Option<Report> {
     let pushed = hosts.push(subject.pid, Host::Alpha, "beta", &words);
     subject.host = Host::Beta;
     let report = pushed.moved().unwrap_or_else(|said| panic!("{what}: {said}"));
-    assert!(subject.runs_only(Host::Beta), "{what}: {}", subject.text("stderr"));
+    let (result, stderr) = (subject.text("result"), subject.text("stderr"));
+    let (here, there) = (subject.pids(Host::Alpha), subject.pids(Host::Beta));
+    assert!(subject.runs_only(Host::Beta), "{what}: {here:?} here, {there:?} there; {result}{stderr}");
     fs::write(subject.path("check"), "").expect("a file");
     let result = wait_for_file(&subject.path("result"), PATIENCE);
     let result = result.unwrap_or_else(|| panic!("{what} does not check itself: {}", subject.text("stderr")));

@@ -1,4 +1,5 @@
-//! What the harness runs inside a host: `inside snapshot PID`, `find MARK`, `end MARK`, `occupy PID`, `answer PORT VERSION`.
+//! What the harness runs inside a host: `inside snapshot PID`, `find MARK`, `end MARK`, `occupy PID`, `answer PORT VERSION`,
+//! `number FIRST LAST`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +22,21 @@ fn main() -> Result<()> {
         ["end", mark] => marked::end(mark),
         ["occupy", pid] => occupy(pid.parse()?)?,
         ["answer", port, version] => answer(port.parse()?, version.parse()?)?,
-        _ => bail!("usage: inside snapshot PID | find MARK | end MARK | occupy PID | answer PORT VERSION"),
+        ["number", first, last] => number(first.parse()?, last.parse()?)?,
+        _ => bail!(
+            "usage: inside snapshot PID | find MARK | end MARK | occupy PID | answer PORT VERSION | number FIRST LAST"
+        ),
+    }
+    Ok(())
+}
+
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+
+/// Has new PIDs begin anew with `first` once they are beyond `last`.
+fn number(first: u32, last: u32) -> Result<()> {
+    let now: u32 = fs::read_to_string(LAST_PID).context("ns_last_pid")?.trim().parse()?;
+    if !(first..last).contains(&now) {
+        fs::write(LAST_PID, first.to_string()).context("ns_last_pid")?;
     }
     Ok(())
 }
@@ -29,7 +44,7 @@ fn main() -> Result<()> {
 /// Starts `sleep` under a PID of choice, and leaves it running.
 fn occupy(pid: u32) -> Result<()> {
     for _ in 0..50 {
-        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).context("ns_last_pid")?;
+        fs::write(LAST_PID, (pid - 1).to_string()).context("ns_last_pid")?;
         let mut sleep = Command::new("sleep");
         sleep.arg("600").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = sleep.spawn().context("sleep")?;
