@@ -1,6 +1,9 @@
 //! Processes are known by a mark in their environment, wherever they are and whatever their PID is by now.
 
 use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,13 +17,26 @@ pub fn find(mark: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // a zombie has no environment
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let environment = environment(&entry.path());
         if pid != own() && environment.split(|b| *b == 0).any(|variable| variable == wanted.as_bytes()) {
             found.push(pid);
         }
     }
     found
+}
+
+/// That of a process; a zombie has none. In the middle of execve(2) none is to be seen either, so one that shows nothing is looked at
+/// again.
+fn environment(directory: &Path) -> Vec<u8> {
+    for _ in 0..20 {
+        let bytes = fs::read(directory.join("environ")).unwrap_or_default();
+        // A zombie has no executable.
+        if !bytes.is_empty() || fs::read_link(directory.join("exe")).is_err() {
+            return bytes;
+        }
+        sleep(Duration::from_millis(1));
+    }
+    Vec::new()
 }
 
 /// Kills every one of them.
