@@ -20,14 +20,8 @@ static struct slot {
 	int file;
 } slots[SLOTS];
 
-static unsigned int seed = 1;
+static uint64_t chance = 1;
 static ino_t inodes[FILES];
-
-static unsigned int any(unsigned int below)
-{
-	seed = seed * 1103515245 + 12345;
-	return seed / 65536 % below;
-}
 
 static void look(const struct slot *slot)
 {
@@ -76,28 +70,28 @@ static void let_go(struct slot *slot)
 
 static void change(struct slot *slot)
 {
-	int ends[2], of = any(SLOTS);
+	int ends[2], of = any(&chance, SLOTS);
 	char name[16], byte;
 
 	let_go(slot);
-	slot->kind = any(DUPLICATE + 1);
+	slot->kind = any(&chance, DUPLICATE + 1);
 	switch (slot->kind) {
 	case REGULAR:
-		slot->file = any(FILES);
-		slot->is = any(100000);
+		slot->file = any(&chance, FILES);
+		slot->is = any(&chance, 100000);
 		snprintf(name, sizeof name, "file%d", slot->file);
-		slot->fd = open(path_of(name), O_RDONLY | (any(2) ? O_CLOEXEC : 0));
+		slot->fd = open(path_of(name), O_RDONLY | (any(&chance, 2) ? O_CLOEXEC : 0));
 		EXPECT(slot->fd >= 0, "open: %s", strerror(errno));
 		EXPECT_EQ("seek", lseek(slot->fd, slot->is, SEEK_SET), slot->is);
 		break;
 	case PIPE:
-		EXPECT_OK(pipe2(ends, any(2) ? O_NONBLOCK : 0));
+		EXPECT_OK(pipe2(ends, any(&chance, 2) ? O_NONBLOCK : 0));
 		slot->fd = ends[0], slot->other = ends[1];
-		slot->is = byte = (char)any(100);
+		slot->is = byte = (char)any(&chance, 100);
 		EXPECT_EQ("written", write(slot->other, &byte, 1), 1);
 		break;
 	case EVENTS:
-		slot->is = 1 + any(1000);
+		slot->is = 1 + any(&chance, 1000);
 		slot->fd = eventfd(slot->is, 0);
 		EXPECT(slot->fd >= 0, "eventfd: %s", strerror(errno));
 		break;
@@ -105,7 +99,7 @@ static void change(struct slot *slot)
 		slot->kind = NOTHING;
 		if (slots[of].kind == REGULAR) {
 			slot->is = of;
-			slot->fd = fcntl(slots[of].fd, F_DUPFD, any(300));
+			slot->fd = fcntl(slots[of].fd, F_DUPFD, any(&chance, 300));
 			EXPECT(slot->fd >= 0, "duplicate: %s", strerror(errno));
 			slot->kind = DUPLICATE;
 		}
@@ -137,9 +131,9 @@ int main(int argc, char **argv)
 		if (check_wanted())
 			passed();
 		/* Mostly many at a time, now and then a rest. */
-		for (int i = any(SLOTS); i > 0; i--)
-			change(&slots[any(SLOTS)]);
-		if (any(20) == 0)
-			pause_ms(any(8));
+		for (int i = any(&chance, SLOTS); i > 0; i--)
+			change(&slots[any(&chance, SLOTS)]);
+		if (any(&chance, 20) == 0)
+			pause_ms(any(&chance, 8));
 	}
 }

@@ -21,13 +21,7 @@ static struct slot {
 	int duplicate, duplicate_close_on_exec;
 } slots[SLOTS];
 
-static unsigned int seed = 1;
-
-static unsigned int any(unsigned int below)
-{
-	seed = seed * 1103515245 + 12345;
-	return seed / 65536 % below;
-}
+static uint64_t chance = 1;
 
 static const char *name_of(const struct slot *slot)
 {
@@ -96,9 +90,9 @@ static void lock(struct slot *slot)
 
 	/* Else two could become one, or one two. */
 	EXPECT_OK(fcntl(slot->fd, F_SETLK, &lock));
-	slot->lock = any(2) ? F_UNLCK : any(2) ? F_WRLCK : F_RDLCK;
-	slot->start = any(1000);
-	slot->length = 1 + any(1000);
+	slot->lock = any(&chance, 2) ? F_UNLCK : any(&chance, 2) ? F_WRLCK : F_RDLCK;
+	slot->start = any(&chance, 1000);
+	slot->length = 1 + any(&chance, 1000);
 	if (slot->lock == F_UNLCK)
 		return;
 	lock = (struct flock){ .l_type = (short)slot->lock, .l_start = slot->start, .l_len = slot->length };
@@ -107,17 +101,17 @@ static void lock(struct slot *slot)
 
 static void change(struct slot *slot)
 {
-	switch (any(6)) {
+	switch (any(&chance, 6)) {
 	case 0:
-		slot->offset = any(100000);
+		slot->offset = any(&chance, 100000);
 		EXPECT_EQ("seek", lseek(slot->fd, slot->offset, SEEK_SET), slot->offset);
 		break;
 	case 1:
-		slot->flags = (any(2) ? O_APPEND : 0) | (any(2) ? O_NONBLOCK : 0);
+		slot->flags = (any(&chance, 2) ? O_APPEND : 0) | (any(&chance, 2) ? O_NONBLOCK : 0);
 		EXPECT_OK(fcntl(slot->fd, F_SETFL, slot->flags));
 		break;
 	case 2:
-		slot->close_on_exec = (int)any(2);
+		slot->close_on_exec = (int)any(&chance, 2);
 		EXPECT_OK(fcntl(slot->fd, F_SETFD, slot->close_on_exec));
 		break;
 	case 3:
@@ -128,10 +122,10 @@ static void change(struct slot *slot)
 		break;
 	case 5:
 		if (slot->duplicate < 0) {
-			slot->duplicate = fcntl(slot->fd, F_DUPFD, any(1000));
+			slot->duplicate = fcntl(slot->fd, F_DUPFD, any(&chance, 1000));
 			EXPECT(slot->duplicate >= 0, "duplicate: %s", strerror(errno));
 		}
-		slot->duplicate_close_on_exec = (int)any(2);
+		slot->duplicate_close_on_exec = (int)any(&chance, 2);
 		EXPECT_OK(fcntl(slot->duplicate, F_SETFD, slot->duplicate_close_on_exec));
 		break;
 	}
@@ -155,9 +149,9 @@ int main(int argc, char **argv)
 		if (check_wanted())
 			passed();
 		/* Mostly few at a time, now and then many, or a rest. */
-		for (unsigned int i = any(10) ? any(6) : any(SLOTS); i > 0; i--)
-			change(&slots[any(SLOTS)]);
-		if (any(20) == 0)
-			pause_ms(any(8));
+		for (unsigned int i = any(&chance, 10) ? any(&chance, 6) : any(&chance, SLOTS); i > 0; i--)
+			change(&slots[any(&chance, SLOTS)]);
+		if (any(&chance, 20) == 0)
+			pause_ms(any(&chance, 8));
 	}
 }

@@ -17,14 +17,7 @@ static char *memory;
 static size_t holds[PAGES];
 static volatile int stop;
 static int file;
-
-static uint64_t any(uint64_t below)
-{
-	static uint64_t random = 88172645463325252ULL;
-
-	random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-	return random % below;
-}
+static uint64_t chance = 88172645463325252ULL;
 
 static void check(size_t i)
 {
@@ -38,13 +31,13 @@ static void *read_on(void *unused)
 {
 	(void)unused;
 	while (!stop) {
-		size_t n = 1 + any(LONGEST), from = any(FILE_PAGES - n), to = any(PAGES - n);
+		size_t n = 1 + any(&chance, LONGEST), from = any(&chance, FILE_PAGES - n), to = any(&chance, PAGES - n);
 
 		EXPECT(pread(file, memory + to * PAGE, n * PAGE, from * PAGE) == (ssize_t)(n * PAGE), "pread: %s", strerror(errno));
 		for (size_t i = 0; i < n; i++)
 			holds[to + i] = from + i + 1;
 		for (size_t i = 0; i < CHECKED; i++)
-			check(any(PAGES));
+			check(any(&chance, PAGES));
 	}
 	return NULL;
 }

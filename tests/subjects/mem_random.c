@@ -65,14 +65,6 @@ static volatile int stop;
 static int file, forks;
 static char *heap;
 
-static uint64_t any(struct world *w, uint64_t below)
-{
-	w->random ^= w->random << 13;
-	w->random ^= w->random >> 7;
-	w->random ^= w->random << 17;
-	return w->random % below;
-}
-
 static char *at(struct world *w, size_t i)
 {
 	return w->base + i * PAGE;
@@ -101,10 +93,10 @@ static void note(struct world *w, size_t i, size_t n)
 /* A stretch of pages: mostly few, sometimes many, sometimes a huge page. */
 static void choose(struct world *w, size_t *i, size_t *n)
 {
-	uint64_t size = any(w, 16);
+	uint64_t size = any(&w->random, 16);
 
-	*n = size < 10 ? 1 + any(w, 8) : size < 14 ? 1 + any(w, 100) : HUGE;
-	*i = *n == HUGE ? any(w, WINDOW / HUGE) * HUGE : any(w, WINDOW - *n);
+	*n = size < 10 ? 1 + any(&w->random, 8) : size < 14 ? 1 + any(&w->random, 100) : HUGE;
+	*i = *n == HUGE ? any(&w->random, WINDOW / HUGE) * HUGE : any(&w->random, WINDOW - *n);
 }
 
 static int like(const struct page *a, const struct page *b)
@@ -249,8 +241,8 @@ static void write_by_calls(struct world *w)
 		n = FILE_PAGES;
 	if (n == 0)
 		return;
-	if (any(w, 2)) {
-		from = any(w, FILE_PAGES - n + 1);
+	if (any(&w->random, 2)) {
+		from = any(&w->random, FILE_PAGES - n + 1);
 		EXPECT(pread(file, at(w, i), n * PAGE, from * PAGE) == (ssize_t)(n * PAGE), "pread: %s", strerror(errno));
 		for (size_t k = 0; k < n; k++)
 			put(w, i + k, FILE_SEED + from + k);
@@ -302,14 +294,14 @@ static void map_file(struct world *w)
 
 	choose(w, &i, &n);
 	n = n > FILE_PAGES ? FILE_PAGES : n;
-	from = any(w, FILE_PAGES - n + 1);
+	from = any(&w->random, FILE_PAGES - n + 1);
 	must_be(w, i, mmap(at(w, i), n * PAGE, RW, MAP_PRIVATE | MAP_FIXED, file, from * PAGE));
 	forget(w, i, n, (struct page){ .kind = OF_FILE, .prot = RW, .unit = ++w->units, .offset = from });
 }
 
 static void map_shared(struct world *w)
 {
-	size_t i, n, object = any(w, OBJECTS);
+	size_t i, n, object = any(&w->random, OBJECTS);
 
 	for (i = 0; i < WINDOW; i++)
 		if (w->page[i].kind == SHARED && w->page[i].object == object)
@@ -328,7 +320,7 @@ static void map_again(struct world *w)
 
 	if (n == 0 || w->page[i].kind != SHARED)
 		return;
-	to = any(w, WINDOW - n);
+	to = any(&w->random, WINDOW - n);
 	if (to < i + n && i < to + n)
 		return;
 	struct page same = w->page[i];
@@ -398,7 +390,7 @@ static void punch(struct world *w)
 static void protect(struct world *w)
 {
 	size_t i, n = choose_mapped(w, &i);
-	uint64_t dice = any(w, 8);
+	uint64_t dice = any(&w->random, 8);
 	int prot = dice == 0 ? PROT_NONE : dice < 3 ? PROT_READ : RW;
 
 	if (n == 0)
@@ -416,14 +408,14 @@ static void protect(struct world *w)
 static void move(struct world *w)
 {
 	size_t i, to, n = choose_mapped(w, &i);
-	uint64_t dice = any(w, 4);
+	uint64_t dice = any(&w->random, 4);
 	int private = n > 0 && w->page[i].kind == ANON, grows = private && dice == 0, stays = private && dice == 1;
 	size_t length = grows ? n + 1 : n;
 	struct page gone = { 0 };
 
 	if (n == 0)
 		return;
-	to = any(w, WINDOW - length);
+	to = any(&w->random, WINDOW - length);
 	if (to < i + n && i < to + length)
 		return;
 	EXPECT_OK(munmap(at(w, to), length * PAGE));
@@ -467,8 +459,8 @@ static void resize(struct world *w)
 
 	if (n == 0)
 		return;
-	if (n > 1 && any(w, 2)) {
-		much = 1 + any(w, n - 1);
+	if (n > 1 && any(&w->random, 2)) {
+		much = 1 + any(&w->random, n - 1);
 		if (mremap(at(w, i), n * PAGE, much * PAGE, 0) == MAP_FAILED)
 			return refused_with(w, i, EFAULT);
 		forget(w, i + much, n - much, (struct page){ 0 });
@@ -478,7 +470,7 @@ static void resize(struct world *w)
 		free++;
 	if (free == 0 || kind != ANON)
 		return;
-	much = 1 + any(w, free);
+	much = 1 + any(&w->random, free);
 	if (mremap(at(w, i), n * PAGE, (n + much) * PAGE, 0) == MAP_FAILED)
 		return refused_with(w, i + n, EFAULT);
 	forget(w, i + n, much, (struct page){ .kind = ANON, .prot = w->page[i].prot, .unit = w->page[i].unit });
@@ -486,15 +478,15 @@ static void resize(struct world *w)
 
 static void advise_huge(struct world *w)
 {
-	size_t i = any(w, WINDOW / HUGE) * HUGE;
-	uint64_t dice = any(w, 8);
+	size_t i = any(&w->random, WINDOW / HUGE) * HUGE;
+	uint64_t dice = any(&w->random, 8);
 
 	if (dice < 3) {
 		/* A whole huge page, from nothing. */
 		must_be(w, i, mmap(at(w, i), HUGE * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
 		forget(w, i, HUGE, (struct page){ .kind = ANON, .prot = RW, .unit = ++w->units });
 		madvise(at(w, i), HUGE * PAGE, MADV_HUGEPAGE);
-		for (size_t k = i; k < i + HUGE; k += 1 + any(w, 40)) {
+		for (size_t k = i; k < i + HUGE; k += 1 + any(&w->random, 40)) {
 			put(w, k, new_tag(w));
 			fill(at(w, k), PAGE, *tag_of(w, k));
 			note(w, k, 1);
@@ -511,13 +503,13 @@ static void touch(struct world *w)
 	size_t i, n = choose_mapped(w, &i);
 
 	if (n)
-		madvise(at(w, i), n * PAGE, advices[any(w, 4)]);
+		madvise(at(w, i), n * PAGE, advices[any(&w->random, 4)]);
 }
 
 static void guard(struct world *w)
 {
 	size_t i, n = choose_mapped(w, &i);
-	int on = any(w, 2);
+	int on = any(&w->random, 2);
 
 	if (n == 0 || w->page[i].kind != ANON)
 		return;
@@ -561,7 +553,7 @@ static void change_heap(struct world *w)
 {
 	if (w->number != 0)
 		return;
-	size_t dice = any(w, 4), i = any(w, HEAP_PAGES), n = 1 + any(w, 40);
+	size_t dice = any(&w->random, 4), i = any(&w->random, HEAP_PAGES), n = 1 + any(&w->random, 40);
 
 	if (dice == 0) {
 		EXPECT((char *)syscall(SYS_brk, heap + i * PAGE) == heap + i * PAGE, "brk");
@@ -605,7 +597,7 @@ static void *work(void *world)
 	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
 		total += ways[i].often;
 	while (!stop) {
-		unsigned dice = any(w, total);
+		unsigned dice = any(&w->random, total);
 		size_t i = 0;
 
 		while (dice >= ways[i].often)
@@ -613,7 +605,7 @@ static void *work(void *world)
 		w->doing = ways[i].name;
 		w->count++;
 		ways[i].act(w);
-		if (any(w, 16) == 0)
+		if (any(&w->random, 16) == 0)
 			pause_ms(1);
 	}
 	w->doing = "the end";

@@ -28,19 +28,11 @@ static struct world worlds[WORKERS];
 static volatile int stop;
 static int forks;
 
-static uint64_t any(struct world *w, uint64_t below)
-{
-	w->random ^= w->random << 13;
-	w->random ^= w->random >> 7;
-	w->random ^= w->random << 17;
-	return w->random % below;
-}
-
 static size_t stretch(struct world *w, size_t *i)
 {
-	size_t n = 1 + any(w, any(w, 4) ? 4 : 200);
+	size_t n = 1 + any(&w->random, any(&w->random, 4) ? 4 : 200);
 
-	*i = any(w, PAGES - n);
+	*i = any(&w->random, PAGES - n);
 	return n;
 }
 
@@ -188,16 +180,16 @@ static void *work(void *world)
 	while (!stop) {
 		if (now_us(CLOCK_MONOTONIC) > until) {
 			/* One other thing now and then is harder to see than many. */
-			quiet = any(w, 4) ? 2 + any(w, 100) : 0;
-			until = now_us(CLOCK_MONOTONIC) + 20000 + any(w, 100000);
+			quiet = any(&w->random, 4) ? 2 + any(&w->random, 100) : 0;
+			until = now_us(CLOCK_MONOTONIC) + 20000 + any(&w->random, 100000);
 		}
-		size_t odd = quiet == 0 ? any(w, 8) == 0 : any(w, 40UL * quiet) == 0;
-		size_t i = odd ? 2 + any(w, sizeof ways / sizeof *ways - 2) : any(w, 2);
+		size_t odd = quiet == 0 ? any(&w->random, 8) == 0 : any(&w->random, 40UL * quiet) == 0;
+		size_t i = odd ? 2 + any(&w->random, sizeof ways / sizeof *ways - 2) : any(&w->random, 2);
 
 		w->doing = ways[i].name;
 		w->count++;
 		ways[i].act(w);
-		if (any(w, 16) == 0)
+		if (any(&w->random, 16) == 0)
 			pause_ms(1);
 	}
 	w->doing = "the end";

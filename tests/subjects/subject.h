@@ -168,6 +168,15 @@ static UNUSED int64_t now_us(clockid_t clock)
 	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
+/* Any number below `below`. What comes next is in `*chance`, which must not be 0. */
+static UNUSED uint64_t any(uint64_t *chance, uint64_t below)
+{
+	*chance ^= *chance << 13;
+	*chance ^= *chance >> 7;
+	*chance ^= *chance << 17;
+	return *chance % below;
+}
+
 /* Content that says where it belongs: two pages are never alike. */
 static UNUSED uint64_t pattern(uint64_t seed, uint64_t index)
 {

@@ -12,7 +12,7 @@
 static volatile int stop;
 
 struct own {
-	unsigned int seed;
+	uint64_t chance;
 	pid_t tid;
 	gid_t group;
 	char name[16];
@@ -21,21 +21,15 @@ struct own {
 	int keep_caps;
 };
 
-static unsigned int any(struct own *own, unsigned int below)
-{
-	own->seed = own->seed * 1103515245 + 12345;
-	return own->seed / 65536 % below;
-}
-
 static void change(struct own *own)
 {
-	own->group = 1 + any(own, 60000);
+	own->group = 1 + any(&own->chance, 60000);
 	NEED(syscall(SYS_setresgid, own->group, own->group, own->group) == 0);
-	own->keep_caps = any(own, 2);
+	own->keep_caps = any(&own->chance, 2);
 	NEED(prctl(PR_SET_SECUREBITS, own->keep_caps ? SECBIT_KEEP_CAPS : 0, 0, 0, 0) == 0);
-	snprintf(own->name, sizeof own->name, "t%u", any(own, 100000));
+	snprintf(own->name, sizeof own->name, "t%u", (unsigned int)any(&own->chance, 100000));
 	NEED(prctl(PR_SET_NAME, own->name) == 0);
-	own->stack = (stack_t){ .ss_sp = own->room + any(own, 4) * 16, .ss_size = 12000 };
+	own->stack = (stack_t){ .ss_sp = own->room + any(&own->chance, 4) * 16, .ss_size = 12000 };
 	NEED(sigaltstack(&own->stack, NULL) == 0);
 }
 
@@ -56,18 +50,18 @@ static void look(const struct own *own)
 
 static void *body(void *seed)
 {
-	struct own own = { .seed = (unsigned int)(uintptr_t)seed };
+	struct own own = { .chance = pattern((uintptr_t)seed, 0) | 1 };
 	stack_t none = { .ss_flags = SS_DISABLE };
 
 	own.tid = (pid_t)syscall(SYS_gettid);
 	/* Some live long and change nothing any more. */
-	int lives = any(&own, 3) ? 1 + any(&own, 20) : 1 << 30, restless = any(&own, 2);
+	int lives = any(&own.chance, 3) ? 1 + any(&own.chance, 20) : 1 << 30, restless = any(&own.chance, 2);
 
 	change(&own);
 	while (lives-- > 0 && !stop) {
-		if (restless && any(&own, 4) == 0)
+		if (restless && any(&own.chance, 4) == 0)
 			change(&own);
-		pause_ms(any(&own, 3));
+		pause_ms(any(&own.chance, 3));
 		look(&own);
 	}
 	sigaltstack(&none, NULL);
