@@ -217,6 +217,13 @@ impl Started<'_> {
         self.pids(host) == [self.pid] && self.pids(host.other()).is_empty()
     }
 
+    /// Where it is and what it wrote.
+    pub fn said(&self) -> String {
+        let (here, there) = (self.pids(Host::Alpha), self.pids(Host::Beta));
+        let [result, stdout, stderr] = ["result", "stdout", "stderr"].map(|name| self.text(name));
+        format!("(process {}; in alpha: {here:?}, in beta: {there:?}) {result}{stdout}{stderr}", self.pid)
+    }
+
     /// Pushes it to the other host.
     ///
     /// # Errors

@@ -31,9 +31,7 @@ fn moves(hosts: &Hosts, name: &str, options: &[&str]) -> Option<Report> {
     let pushed = hosts.push(subject.pid, Host::Alpha, "beta", &words);
     subject.host = Host::Beta;
     let report = pushed.moved().unwrap_or_else(|said| panic!("{what}: {said}"));
-    let (result, stderr) = (subject.text("result"), subject.text("stderr"));
-    let (here, there) = (subject.pids(Host::Alpha), subject.pids(Host::Beta));
-    assert!(subject.runs_only(Host::Beta), "{what}: {here:?} here, {there:?} there; {result}{stderr}");
+    assert!(subject.runs_only(Host::Beta), "{what}: {}", subject.said());
     fs::write(subject.path("check"), "").expect("a file");
     let result = wait_for_file(&subject.path("result"), PATIENCE);
     let result = result.unwrap_or_else(|| panic!("{what} does not check itself: {}", subject.text("stderr")));

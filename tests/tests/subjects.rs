@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use migrate_tests::compare::compare;
 use migrate_tests::hosts;
-use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use migrate_tests::hosts::{Host, Hosts, skipped};
 use migrate_tests::waiting::{wait_for, wait_for_file};
 
 /// What cannot move yet, and the words that say so. It must go on where it is.
@@ -79,7 +79,7 @@ fn run_with(hosts: &Hosts, name: &str, program: &Path, moves: usize) -> Option<S
     let ready = wait_for(PATIENCE, || {
         [subject.path("ready"), subject.path("result")].iter().any(|file| file.exists()).then_some(())
     });
-    assert!(ready.is_some(), "{name} does not get ready: {}", said(&subject));
+    assert!(ready.is_some(), "{name} does not get ready: {}", subject.said());
     let early = subject.text("result");
     if let Some(reason) = early.strip_prefix("skipped: ") {
         return Some(reason.trim().into());
@@ -98,9 +98,9 @@ fn run_with(hosts: &Hosts, name: &str, program: &Path, moves: usize) -> Option<S
             for round in 1..=moves {
                 let before = subject.snapshot();
                 if let Err(why) = subject.move_over() {
-                    panic!("{name}, move {round} of {moves}: {why}{}", said(&subject));
+                    panic!("{name}, move {round} of {moves}: {why}{}", subject.said());
                 }
-                assert!(subject.runs_only(subject.host), "{name} after move {round}: {}", said(&subject));
+                assert!(subject.runs_only(subject.host), "{name} after move {round}: {}", subject.said());
                 let after = subject.snapshot();
                 let restless = |line: &String| RESTLESS.iter().any(|(who, what)| *who == name && line.contains(what));
                 let differences = compare(&before, &after).into_iter().filter(|line| !restless(line));
@@ -110,23 +110,11 @@ fn run_with(hosts: &Hosts, name: &str, program: &Path, moves: usize) -> Option<S
     }
     fs::write(subject.path("check"), "").expect("a file");
     let result = wait_for_file(&subject.path("result"), PATIENCE);
-    let Some(result) = result else { panic!("{name} does not check itself: {}\n{}", said(&subject), wrong.join("\n")) };
+    let Some(result) = result else { panic!("{name} does not check itself: {}\n{}", subject.said(), wrong.join("\n")) };
     if let Some(reason) = result.strip_prefix("skipped: ") {
         return Some(reason.trim().into());
     }
-    assert_eq!(result.trim(), "ok", "{name}; {}\n{}", said(&subject), wrong.join("\n"));
+    assert_eq!(result.trim(), "ok", "{name}; {}\n{}", subject.said(), wrong.join("\n"));
     assert!(wrong.is_empty(), "{name} looks different:\n{}", wrong.join("\n"));
     None
-}
-
-/// Where it is and what it wrote.
-fn said(subject: &Started<'_>) -> String {
-    let (here, there) = (subject.pids(Host::Alpha), subject.pids(Host::Beta));
-    format!(
-        "(process {}; in alpha: {here:?}, in beta: {there:?}) {}{}{}",
-        subject.pid,
-        subject.text("result"),
-        subject.text("stdout"),
-        subject.text("stderr")
-    )
 }
