@@ -155,17 +155,17 @@ fn capture_tasks(
     let mut recorded = Vec::with_capacity(cpus.len());
     for thread in &process.threads {
         let record = thread.shown.record.as_ref().filter(|_| thread.tid != thread.pid);
-        recorded.push(record.and_then(|record| ThreadCalls::recorded(record, &thread.stopped)));
-        if let Some(Some(_)) = recorded.last() {
-            continue;
+        let calls = record.and_then(|record| ThreadCalls::recorded(record, &thread.stopped));
+        if calls.is_none() {
+            let mut batch = Batch::new();
+            asked.push((ThreadCalls::ask(&mut batch), Credentials::ask(&mut batch)));
+            if thread.tid == thread.pid {
+                let brk = batch.call(libc::SYS_brk, [0.into()]);
+                of_process = Some((ProcessCalls::ask(&mut batch), brk, ask_for_children(&mut batch)));
+            }
+            batches.push(batch);
         }
-        let mut batch = Batch::new();
-        asked.push((ThreadCalls::ask(&mut batch), Credentials::ask(&mut batch)));
-        if thread.tid == thread.pid {
-            let brk = batch.call(libc::SYS_brk, [0.into()]);
-            of_process = Some((ProcessCalls::ask(&mut batch), brk, ask_for_children(&mut batch)));
-        }
-        batches.push(batch);
+        recorded.push(calls);
     }
     let to_ask = process.threads.iter_mut().zip(&recorded).filter(|(_, recorded)| recorded.is_none());
     let mut stopped: Vec<_> = to_ask.map(|(thread, _)| &mut thread.stopped).collect();
@@ -247,8 +247,8 @@ fn finish_cut_sequences(threads: &mut [FrozenThread], pages: &Pages) -> Result<(
     let memory = &pages.source.memory;
     let mut words = vec![0; pointers.len() * 8];
     memory.read_ranges(&pointers, &mut words).doing(|| "read the threads' rseq areas".into())?;
-    for (i, word) in with_area.into_iter().zip(words.chunks_exact(8)) {
-        let section = word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+    for (i, word) in with_area.into_iter().zip(words.as_chunks().0) {
+        let section = u64::from_le_bytes(*word);
         let Some(thread) = threads.get_mut(i).filter(|_| section != 0) else { continue };
         let mut bytes = [0; 32];
         memory.read(section, &mut bytes).doing(|| "read a restartable sequence".into())?;

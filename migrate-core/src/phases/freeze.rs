@@ -7,7 +7,7 @@ use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
 use migrate_linux::sched::Urgent;
 use migrate_linux::throttle::Throttle;
-use migrate_linux::tracee::Seized;
+use migrate_linux::tracee::{Seized, Stopped};
 
 use super::capture::{Captured, capture};
 use super::pages::Pages;
@@ -130,11 +130,8 @@ fn find_nook(layout: &Layout, source: &PageSource) -> Option<u64> {
 pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<OwnedFd> {
     let layout = &subject.space.layout;
     let foothold = Foothold { gadget: find_gadget(layout, source)?, nook: find_nook(layout, source) };
-    let thread = Seized::seize(subject.pid, false)?;
-    thread.interrupt()?;
-    let (mut stopped, _) = thread.wait_stopped()?;
     // As it is now: what it does not allow itself would be its end.
-    let status = read_task_status(subject.pid, subject.pid).doing(|| format!("read process {}", subject.pid))?;
+    let (mut stopped, status) = stop_first_thread(subject.pid)?;
     if status.seccomp.unwrap_or(0) != 0 {
         return Err(Error::Refused(vec!["it runs under seccomp by now; that cannot move yet".into()]));
     }
@@ -151,6 +148,15 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     taken.doing(|| "take the userfaultfd of the process".into())
 }
 
+/// Stops the first thread alone, and reads its status.
+fn stop_first_thread(pid: i32) -> Result<(Stopped, Status)> {
+    let thread = Seized::seize(pid, false)?;
+    thread.interrupt()?;
+    let (stopped, _) = thread.wait_stopped()?;
+    let status = read_task_status(pid, pid).doing(|| format!("read process {pid}"))?;
+    Ok((stopped, status))
+}
+
 impl FrozenProcess {
     /// The first thread alone, with an executor, of a process that nobody traces: for calls that concern all of it.
     pub fn first_thread_of(pid: i32) -> Result<FrozenProcess> {
@@ -160,10 +166,7 @@ impl FrozenProcess {
         let memory = ProcessMemory::open(pid).doing(|| format!("open the memory of {pid}"))?;
         let source = PageSource { memory, objects: Mutex::default() };
         let gadget = find_gadget(&space.layout, &source)?;
-        let thread = Seized::seize(pid, false)?;
-        thread.interrupt()?;
-        let (stopped, _) = thread.wait_stopped()?;
-        let status = read_task_status(pid, pid).doing(|| format!("read process {pid}"))?;
+        let (stopped, status) = stop_first_thread(pid)?;
         if status.seccomp.unwrap_or(0) != 0 {
             return Err(Error::Refused(vec!["it runs under seccomp".into()]));
         }
