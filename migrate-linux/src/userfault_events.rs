@@ -2,6 +2,7 @@
 //! it until that has been read (Documentation/admin-guide/mm/userfaultfd.rst, "non-cooperative userfaultfd"; fs/userfaultfd.c).
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -13,15 +14,57 @@ use nix::sys::eventfd::EventFd;
 
 use crate::userfaultfd::UserFaultFd;
 
+/// More places than this are not remembered one by one.
+const MOST_PLACES: usize = 4096;
+
 /// What has been told of the memory that is registered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
     /// The process has forked: memory that is shared is the child's too. Told before the child runs.
     pub forked: bool,
-    /// Some was moved, mapped once more, or unmapped. The call that did it returns after it was told.
+    /// Some was moved, mapped once more, or unmapped, or more than can be remembered was given back. The call that did it returns after it
+    /// was told.
     pub rearranged: bool,
-    /// Some is given back (MADV_DONTNEED, MADV_REMOVE); told before that is done.
-    pub given_back: bool,
+    /// What is given back (MADV_DONTNEED, MADV_REMOVE), by its addresses at that time; told before that is done.
+    pub given_back: Vec<Range<u64>>,
+}
+
+impl Told {
+    /// Whether nothing has been told.
+    pub fn is_nothing(&self) -> bool {
+        !self.forked && !self.rearranged && self.given_back.is_empty()
+    }
+
+    /// Adds what was told after this.
+    pub fn add(&mut self, later: Told) {
+        self.forked |= later.forked;
+        self.rearranged |= later.rearranged;
+        later.given_back.into_iter().for_each(|range| self.give_back(range));
+    }
+
+    fn give_back(&mut self, range: Range<u64>) {
+        match self.given_back.len() {
+            MOST_PLACES.. => self.rearranged = true,
+            _ => self.given_back.push(range),
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Fork => self.forked = true,
+            Event::Remove(range) => self.give_back(range),
+            Event::Other => self.rearranged = true,
+        }
+    }
+}
+
+/// One event.
+#[derive(Debug)]
+enum Event {
+    Fork,
+    Remove(Range<u64>),
+    /// UFFD_EVENT_REMAP, UFFD_EVENT_UNMAP, or what no kernel tells yet.
+    Other,
 }
 
 /// Reads the events of a userfaultfd, in a thread of its own that does nothing else, so that the program hardly waits. Dropped, it
@@ -47,13 +90,10 @@ impl Listener {
         Ok(Listener { told, end, thread: Some(thread) })
     }
 
-    /// What has been told since `clear` made of it what it returns: all that the program has done before, because it waits in each
-    /// call until that is noted here.
-    pub fn take(&self, clear: impl FnOnce(Told) -> Told) -> Told {
-        let mut told = lock(&self.told);
-        let before = *told;
-        *told = clear(before);
-        before
+    /// What has been told since it was last taken: all that the program has done before, because it waits in each call until that is
+    /// noted here.
+    pub fn take(&self) -> Told {
+        std::mem::take(&mut *lock(&self.told))
     }
 }
 
@@ -86,7 +126,7 @@ fn listen(userfaultfd: &UserFaultFd, end: &EventFd, told: &Mutex<Told>) {
             Ok(None) => {}
             // No descriptor is free for a child's: it is told again.
             Err(_) => {
-                *told = Told { forked: true, rearranged: true, given_back: true };
+                (told.forked, told.rearranged) = (true, true);
                 drop(told);
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -94,20 +134,9 @@ fn listen(userfaultfd: &UserFaultFd, end: &EventFd, told: &Mutex<Told>) {
     }
 }
 
-impl Told {
-    fn note(&mut self, event: u32) {
-        match event {
-            raw::UFFD_EVENT_FORK => self.forked = true,
-            raw::UFFD_EVENT_REMOVE => self.given_back = true,
-            // UFFD_EVENT_REMAP, UFFD_EVENT_UNMAP, or what no kernel tells yet.
-            _ => self.rearranged = true,
-        }
-    }
-}
-
 /// The next event, if there is one. A child's userfaultfd is closed at once: nothing of the child's is tracked.
-fn read_event(userfaultfd: &UserFaultFd) -> io::Result<Option<u32>> {
-    // struct uffd_msg of include/uapi/linux/userfaultfd.h: the event, and from byte 8 on what belongs to it.
+fn read_event(userfaultfd: &UserFaultFd) -> io::Result<Option<Event>> {
+    // struct uffd_msg of include/uapi/linux/userfaultfd.h: the event, and from byte 8 on what belongs to it (little endian).
     let mut message = [0; 32];
     match nix::unistd::read(userfaultfd, &mut message) {
         Ok(length) if length == message.len() => {}
@@ -115,13 +144,16 @@ fn read_event(userfaultfd: &UserFaultFd) -> io::Result<Option<u32>> {
         Err(nix::Error::EAGAIN) => return Ok(None),
         Err(why) => return Err(why.into()),
     }
-    let event = u32::from(message[0]);
-    if event == raw::UFFD_EVENT_FORK {
-        let number = i32::from_ne_bytes([message[8], message[9], message[10], message[11]]);
-        // SAFETY: the kernel has just made this descriptor for whoever reads the event, and nothing else owns it.
-        drop(unsafe { OwnedFd::from_raw_fd(number) });
-    }
-    Ok(Some(event))
+    let word = |at: usize| message[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    Ok(Some(match u32::from(message[0]) {
+        raw::UFFD_EVENT_FORK => {
+            // SAFETY: the kernel has just made this descriptor for whoever reads the event, and nothing else owns it.
+            drop(unsafe { OwnedFd::from_raw_fd(word(8) as u32 as i32) });
+            Event::Fork
+        }
+        raw::UFFD_EVENT_REMOVE => Event::Remove(word(8)..word(16)),
+        _ => Event::Other,
+    }))
 }
 
 #[cfg(test)]
@@ -149,11 +181,12 @@ mod tests {
         let at = mapping.address();
         fd.register_wp(at..at + 4 * PAGE).unwrap();
         mapping.write(0, &[1]).unwrap();
-        let all = || listener.take(|_| Told::default());
+        let all = || listener.take();
         assert_eq!(all(), Told::default(), "a write tells nothing");
         // SAFETY: shared memory that nothing refers to keeps its content.
         assert_eq!(unsafe { libc::madvise(at as *mut libc::c_void, PAGE as usize, libc::MADV_DONTNEED) }, 0);
-        assert_eq!(all(), Told { given_back: true, ..Told::default() });
+        let Told { forked: false, rearranged: false, given_back } = all() else { panic!("something else is told") };
+        assert_eq!(given_back, [at..at + PAGE]);
         // SAFETY: the child does nothing but end.
         match unsafe { libc::fork() } {
             // SAFETY: ends the child at once.

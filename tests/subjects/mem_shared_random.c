@@ -116,6 +116,9 @@ static void take_out(struct world *w)
 	EXPECT_OK(madvise(w->base + i * PAGE, n * PAGE, MADV_REMOVE));
 	for (size_t k = i; k < i + n; k++)
 		put(w, k, 0);
+	/* Read, it is there again, and nothing but zeros has ever been written. */
+	if (any(&w->random, 2))
+		check_pages(w, w->base, i, n);
 }
 
 /* Nothing is lost: the object has the pages. */

@@ -7,11 +7,15 @@
 //! - *of a child*, which has all of them too, and may have ended again.
 //!
 //! So the objects' mappings are registered with a userfaultfd of their own, which tells of all that ([`Listener`]). What it tells of
-//! is rare; then the objects are taken to have changed as a whole. A child that was forked before they were registered is not told
-//! of: until it is certain that there is none, nothing that the marks say is believed ([`SharedObjects::may_be_shared`]).
+//! is rare. It tells some of it before it is done, and what is registered while the program maps other things is perhaps not what was
+//! meant (a part of a mapping, which splits it: the program sees that, mremap fails with EFAULT). So nothing of it is believed before
+//! the process stood still with every call at its end, and only then anything is registered ([`SharedObjects::settle`]).
 //!
-//! A page that was taken out of its object (MADV_REMOVE) still looks write-protected and unwritten. Where the object has holes is
-//! known to the object, but asking costs 8 ms a GiB: so it is not asked unless the program has ever given anything back.
+//! A child that was forked before they were registered is not told of: until it is certain that there is none, nothing that the marks
+//! say is believed ([`SharedObjects::are_its_own`]).
+//!
+//! A page that was taken out of its object (MADV_REMOVE) and read again still looks write-protected and unwritten; of that, too, the
+//! userfaultfd tells.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,6 +44,8 @@ const MOSTLY_HOLES: u64 = 16 << 30;
 pub struct SharedObjects {
     /// None: nothing is sent before the freeze.
     tracking: Option<Tracking>,
+    /// What has been told of them and is not settled.
+    told: Told,
     /// Another process has them mapped, or may have.
     perhaps_shared: bool,
     objects: BTreeMap<u32, Object>,
@@ -55,14 +61,14 @@ struct Tracking {
 /// One of them. Pages are named by their offsets in it.
 #[derive(Debug, Default)]
 struct Object {
-    /// Its mappings as they were armed; none: it is not tracked.
-    armed: Vec<Piece>,
+    /// Its mappings as they were registered.
+    registered: Vec<Piece>,
+    /// Whether the marks in those tell all that was written since the last look.
+    armed: bool,
     /// To be sent with the next round.
     changed: PageSet,
     /// What the destination has, perhaps not as it is now.
     sent: PageSet,
-    /// Of these, what has been taken out of it.
-    holes: PageSet,
 }
 
 /// Where a part of an object is mapped. Neighbours that go on in the object are one piece, whatever their protection.
@@ -73,7 +79,7 @@ struct Piece {
 }
 
 impl SharedObjects {
-    /// Has them tracked from the next look on, by a userfaultfd of the process's address space, fresh from userfaultfd(2) with
+    /// Has them tracked once they are settled, by a userfaultfd of the process's address space, fresh from userfaultfd(2) with
     /// O_NONBLOCK.
     pub fn track(&mut self, userfaultfd: UserFaultFd) -> Result<()> {
         let features = feature::TRACKING | feature::EVENTS;
@@ -84,70 +90,99 @@ impl SharedObjects {
         Ok(())
     }
 
-    /// Whether another process may have some of them. Then let every call of the process come to its end, so that no fork is half
-    /// done, look who has them, and say so by [`SharedObjects::are_its_own`]. In the freeze only look.
-    pub fn may_be_shared(&mut self) -> bool {
-        if let Some(tracking) = &self.tracking {
-            let told = tracking.listener.take(|told| Told { forked: false, ..told });
-            self.perhaps_shared |= told.forked;
+    /// Whether something else was done with them than to write them, or they are mapped elsewhere than they were: until they are settled,
+    /// some of them are not looked at.
+    pub fn are_unsettled(&mut self, space: &AddressSpace) -> bool {
+        if self.tracking.is_none() {
+            return false;
         }
-        self.perhaps_shared
-    }
-
-    /// No other process had any of them, after [`SharedObjects::may_be_shared`]. Looks once more: what others have written before is
-    /// found now.
-    pub fn are_its_own(&mut self, space: &AddressSpace, pagemap: &PageMap) -> Result<()> {
-        self.perhaps_shared = false;
-        self.objects.values_mut().for_each(|object| object.armed.clear());
-        let (told, _) = self.look_at_all(space, pagemap, true)?;
-        // Perhaps none was registered for a moment.
-        self.perhaps_shared = told.rearranged;
-        Ok(())
-    }
-
-    /// Looks for what has changed. `rearm`: the process runs on, and will be looked at again; else all is found.
-    pub fn look(&mut self, space: &AddressSpace, pagemap: &PageMap, rearm: bool) -> Result<()> {
-        if self.tracking.is_some() || !rearm {
-            let (told, new) = self.look_at_all(space, pagemap, rearm)?;
-            self.perhaps_shared |= told.rearranged || new;
-        }
-        Ok(())
-    }
-
-    /// Returns what was told, and whether anything has been registered.
-    fn look_at_all(&mut self, space: &AddressSpace, pagemap: &PageMap, rearm: bool) -> Result<(Told, bool)> {
-        let take = |t: &Tracking| t.listener.take(|told| Told { rearranged: false, ..told });
-        let told = self.tracking.as_ref().map(take).unwrap_or_default();
+        self.hear();
         let mapped = pieces(of_layout(&space.layout));
-        let mut new = Vec::new();
+        let as_registered = |(number, now): (&u32, &Vec<Piece>)| {
+            self.objects.get(number).is_some_and(|object| object.registered == *now || object.registered.is_empty())
+        };
+        self.perhaps_shared || !self.told.is_nothing() || !mapped.iter().all(as_registered)
+    }
+
+    /// Takes in what was told, and registers them as they are mapped now. The process stands still, with every call at its end: what was
+    /// told is done, and no fork is half done. If they may be shared after this, look who has them while it runs, and say so by
+    /// [`SharedObjects::are_its_own`].
+    pub fn settle(&mut self, space: &AddressSpace, pid: i32) -> Result<()> {
+        self.take_in();
+        let Some(tracking) = &self.tracking else { return Ok(()) };
+        let mapped = pieces(space.objects_mapped(pid)?.into_iter());
         for (number, file) in (1..).zip(&space.object_files) {
             let Some(file) = file else { continue };
             let object = self.objects.entry(number).or_default();
             let pieces = mapped.get(&number).map_or(&[][..], Vec::as_slice);
-            let known = !(told.rearranged || told.forked || self.perhaps_shared) && object.armed == pieces;
-            if known && !pieces.is_empty() && object.find_written(pagemap, rearm)? {
-                if told.given_back {
-                    object.find_holes(file)?;
-                }
+            if object.armed && object.registered == pieces {
                 continue;
             }
-            object.armed.clear();
-            // One of these may have been written, sent, and taken out again.
-            object.holes = PageSet::default();
-            new.push((number, file, pieces));
+            object.armed = false;
+            let register = |p: &Piece| tracking.userfaultfd.register_wp(p.addresses.clone()).is_ok();
+            let registered = !pieces.is_empty() && !has_many_holes(file, pieces)? && pieces.iter().all(register);
+            object.registered = if registered { pieces.to_vec() } else { Vec::new() };
+            // A child from before it was registered.
+            self.perhaps_shared |= registered;
         }
-        if rearm {
-            let armed = self.arm(&new, space, pagemap)?;
-            new.retain(|(number, ..)| armed.contains(number));
+        Ok(())
+    }
+
+    /// Whether another process may have some of them.
+    pub fn may_be_shared(&mut self) -> bool {
+        self.hear();
+        self.perhaps_shared || self.told.forked
+    }
+
+    /// No other process had any of them since they were settled.
+    pub fn are_its_own(&mut self) {
+        self.perhaps_shared = false;
+    }
+
+    fn hear(&mut self) {
+        if let Some(tracking) = &self.tracking {
+            self.told.add(tracking.listener.take());
         }
-        let any = !new.is_empty();
-        for (number, file, pieces) in new {
+    }
+
+    /// Takes in what was told, all of which is done by now.
+    fn take_in(&mut self) {
+        self.hear();
+        let told = std::mem::take(&mut self.told);
+        self.perhaps_shared |= told.forked;
+        for object in self.objects.values_mut() {
+            object.armed &= !(told.rearranged || self.perhaps_shared);
+            told.given_back.iter().for_each(|range| object.is_given_back(range));
+        }
+    }
+
+    /// Looks for what has changed. `rearm`: the process runs on, and will be looked at again; else it stands still, and all is found.
+    pub fn look(&mut self, space: &AddressSpace, pagemap: &PageMap, rearm: bool) -> Result<()> {
+        if !rearm {
+            self.take_in();
+        } else if self.tracking.is_none() {
+            return Ok(());
+        }
+        let mapped = pieces(of_layout(&space.layout));
+        for (number, file) in (1..).zip(&space.object_files) {
+            let Some(file) = file else { continue };
             let object = self.objects.entry(number).or_default();
-            object.armed = if rearm { pieces.to_vec() } else { Vec::new() };
-            object.changed = object.changed.union(&data_of(file)?);
-            object.find_holes(file)?;
+            let as_registered = !object.registered.is_empty() && mapped.get(&number) == Some(&object.registered);
+            if object.armed && as_registered && object.find_written(pagemap, rearm)? {
+                continue;
+            }
+            object.armed = false;
+            if rearm {
+                if !as_registered || self.perhaps_shared || !object.scan(pagemap, true, |_| ())? {
+                    continue;
+                }
+                object.armed = true;
+            }
+            let data = data_of(file)?;
+            // Zeros must replace what is there.
+            object.changed = object.changed.union(&object.sent.without(&data)).union(&data);
         }
-        Ok((told, any))
+        Ok(())
     }
 
     /// Bytes that are to be sent.
@@ -174,64 +209,32 @@ impl SharedObjects {
         }
         chunks.finish()
     }
-
-    /// Registers and arms what is new. Returns the numbers of those objects that are tracked now.
-    fn arm(&self, new: &[(u32, &Arc<File>, &[Piece])], space: &AddressSpace, pagemap: &PageMap) -> Result<Vec<u32>> {
-        let Some(tracking) = self.tracking.as_ref().filter(|_| !new.is_empty()) else {
-            return Ok(Vec::new());
-        };
-        let mut registered = Vec::new();
-        for (number, file, pieces) in new {
-            let metadata = file.metadata().doing(|| "ask how much shared memory there is".into())?;
-            let length: u64 = pieces.iter().map(|p| p.addresses.end - p.addresses.start).sum();
-            let has_holes = length.saturating_sub(metadata.blocks() * 512) > MOSTLY_HOLES;
-            let register = |p: &Piece| tracking.userfaultfd.register_wp(p.addresses.clone()).is_ok();
-            if !pieces.is_empty() && !has_holes && pieces.iter().all(register) {
-                registered.push((*number, *pieces));
-            }
-        }
-        // The program may have had another mapping there by then.
-        let now = pieces(space.objects_mapped(pagemap.pid())?.into_iter());
-        let mut armed = Vec::new();
-        for (number, pieces) in registered {
-            let stayed = now.get(&number).is_some_and(|now| now == pieces);
-            if stayed && Object::scan(pieces, pagemap, true, |_| ())? {
-                armed.push(number);
-                continue;
-            }
-            for piece in pieces {
-                // What is not there any more is not registered any more.
-                let _ = tracking.userfaultfd.unregister(piece.addresses.clone());
-            }
-        }
-        Ok(armed)
-    }
 }
 
 impl Object {
+    /// What was sent of it may not be what is there now.
+    fn is_given_back(&mut self, addresses: &Range<u64>) {
+        for piece in &self.registered {
+            let start = addresses.start.max(piece.addresses.start);
+            let end = addresses.end.min(piece.addresses.end);
+            if start < end {
+                let first = piece.offset + (start - piece.addresses.start);
+                self.changed = self.changed.union(&self.sent.within(&(first..first + (end - start))));
+            }
+        }
+    }
+
     /// Finds what was written through its mappings. Ok(false): they are not those that were armed.
     fn find_written(&mut self, pagemap: &PageMap, rearm: bool) -> Result<bool> {
         let mut written = Vec::new();
-        let found = Object::scan(&self.armed, pagemap, rearm, |offsets| written.push(offsets));
+        let found = self.scan(pagemap, rearm, |offsets| written.push(offsets));
         written.sort_unstable_by_key(|r: &Range<u64>| r.start);
-        let written = PageSet::from_ascending(written);
-        self.changed = self.changed.union(&written);
-        self.holes = self.holes.without(&written);
+        self.changed = self.changed.union(&PageSet::from_ascending(written));
         found
     }
 
-    /// Finds what was taken out of it since it was sent.
-    fn find_holes(&mut self, file: &File) -> Result<()> {
-        if !self.sent.is_empty() {
-            let holes = self.sent.without(&data_of(file)?);
-            self.changed = self.changed.union(&holes.without(&self.holes));
-            self.holes = holes;
-        }
-        Ok(())
-    }
-
     /// Tells the offsets of all pages that have been written, or were never armed. Ok(false): not all is tracked.
-    fn scan(pieces: &[Piece], pagemap: &PageMap, arm: bool, mut tell: impl FnMut(Range<u64>)) -> Result<bool> {
+    fn scan(&self, pagemap: &PageMap, arm: bool, mut tell: impl FnMut(Range<u64>)) -> Result<bool> {
         let request = ScanRequest {
             all_of: category::WRITTEN,
             report: category::WRITTEN,
@@ -239,7 +242,7 @@ impl Object {
             check_tracked: true,
             ..ScanRequest::default()
         };
-        for Piece { addresses, offset } in pieces {
+        for Piece { addresses, offset } in &self.registered {
             let mut at = addresses.start;
             while at < addresses.end {
                 let end = addresses.end.min(at.saturating_add(STRIDE));
@@ -262,6 +265,12 @@ impl Object {
         }
         Ok(true)
     }
+}
+
+fn has_many_holes(file: &File, pieces: &[Piece]) -> Result<bool> {
+    let metadata = file.metadata().doing(|| "ask how much shared memory there is".into())?;
+    let length: u64 = pieces.iter().map(|p| p.addresses.end - p.addresses.start).sum();
+    Ok(length.saturating_sub(metadata.blocks() * 512) > MOSTLY_HOLES)
 }
 
 fn data_of(file: &File) -> Result<PageSet> {

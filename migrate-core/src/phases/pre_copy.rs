@@ -1,5 +1,6 @@
 //! Pre-copy: the destination makes the process and receives its pages while it still runs here.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,9 @@ use crate::memory::tracker::{DirtyTracker, Look, Untracked, unavailable};
 use crate::phase::Phase;
 use crate::plan::{Plan, STREAMS, TrackerChoice, WhenNotConverging};
 use crate::protocol::message::{ToDestination, ToSource};
+
+/// Stops before the freeze are named in the report if they took longer than this.
+const WORTH_TELLING: Duration = Duration::from_millis(2);
 
 /// Both sides have agreed. Nothing has been changed.
 #[must_use]
@@ -115,10 +119,22 @@ impl<'r, 'o> Ready<'r, 'o> {
 }
 
 impl Standing {
-    fn count<T>(&mut self, (done, stood): (T, Duration)) -> T {
+    fn count<T>(&mut self, (done, stood): (T, Duration), why: &'static str) -> T {
         self.stops += 1;
         self.stood += stood;
+        self.why.insert(why);
         done
+    }
+
+    /// Short ones pass unnoticed: threads wait as long for a processor.
+    fn tell(&self, record: &mut Record<'_>) {
+        if self.stood < WORTH_TELLING {
+            return;
+        }
+        let (stops, ms) = (self.stops, self.stood.as_secs_f64() * 1e3);
+        let times = if stops == 1 { "once".into() } else { format!("{stops} times") };
+        let why: Vec<&str> = self.why.iter().copied().collect();
+        record.warn(format!("it stood still {times} before, for {ms:.1} ms in all: to track {}", why.join(", ")));
     }
 }
 
@@ -131,13 +147,15 @@ struct Rounds<'a, 'o> {
     standing: Standing,
 }
 
-/// What a tracker that needs the process to stand still has cost it.
+/// What finding changed memory has cost the process where it must stand still for that.
 #[derive(Default)]
 struct Standing {
     /// Whether the last look has rearmed the tracker.
     armed: bool,
     stops: u32,
     stood: Duration,
+    /// What needs it.
+    why: BTreeSet<&'static str>,
 }
 
 impl Rounds<'_, '_> {
@@ -214,12 +232,7 @@ impl Rounds<'_, '_> {
         // What this last look found was armed with it, and is sent in the freeze.
         self.pages.pending = look.changed;
         self.pages.empty = look.empty;
-        let Standing { stops, stood, .. } = self.standing;
-        if stops > 0 {
-            let (ms, tracker) = (stood.as_secs_f64() * 1e3, self.record.tracker);
-            self.record
-                .warn(format!("it stood still {stops} times before, for {ms:.1} ms in all: {tracker} needs that"));
-        }
+        self.standing.tell(self.record);
         Ok(())
     }
 
@@ -255,22 +268,24 @@ impl Rounds<'_, '_> {
         if let Some(throttle) = self.undo.held.throttle.take() {
             self.record.full_speed(throttle.end());
         }
-        while_it_stands(self.subject, |_| Ok(()))?;
+        let stood = while_it_stands(self.subject, |_| Ok(()));
+        self.standing.count(stood?, "reads past the page cache");
         Ok(())
     }
 
     /// Looks while it runs, and rearms if that can be done then.
     fn look(&mut self) -> Result<Look> {
-        self.standing.armed = !self.pages.tracker.stops_to_rearm();
-        let look = self.pages.look(self.subject, self.standing.armed)?;
         // While it is slowed down it cannot be stopped besides.
-        if self.pages.shared.may_be_shared() && self.undo.held.throttle.is_none() {
-            while_it_stands(self.subject, |_| Ok(()))?;
-            if self.subject.shares_nothing()? {
-                self.pages.shared.are_its_own(&self.subject.space, &self.pages.pagemap)?;
+        if self.undo.held.throttle.is_none() && self.pages.shared.are_unsettled(&self.subject.space) {
+            let shared = &mut self.pages.shared;
+            let settled = while_it_stands(self.subject, |subject| shared.settle(&subject.space, subject.pid));
+            self.standing.count(settled?, "shared memory");
+            if shared.may_be_shared() && self.subject.shares_nothing()? {
+                shared.are_its_own();
             }
         }
-        Ok(look)
+        self.standing.armed = !self.pages.tracker.stops_to_rearm();
+        self.pages.look(self.subject, self.standing.armed)
     }
 
     /// The last look if it has rearmed, else another one, for which the process stands. Not before there is to be another round: most
@@ -284,7 +299,7 @@ impl Rounds<'_, '_> {
             subject.refresh_space()?;
             pages.look(subject, true)
         });
-        Ok(self.standing.count(looked?))
+        Ok(self.standing.count(looked?, "all of its memory (soft-dirty)"))
     }
 
     /// The tracker that the operator chose, or the best that this kernel has.
@@ -328,7 +343,7 @@ impl Rounds<'_, '_> {
             subject.refresh_space()?;
             SoftDirty::begin(subject.pid, zero, userfaultfd.into(), &subject.space.layout)
         });
-        Ok(Box::new(self.standing.count(begun?)))
+        Ok(Box::new(self.standing.count(begun?, "all of its memory (soft-dirty)")))
     }
 
     /// Sends one round, and waits until it is in place.
