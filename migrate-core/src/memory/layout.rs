@@ -16,6 +16,7 @@ use crate::error::{Doing, Result};
 use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, READ, ShmObject, Vma, WRITE};
 use crate::proc::maps::{Mapping, Name, read_maps};
 use crate::proc::smaps::{VmFlags, read_smaps};
+use crate::resources::Row;
 
 /// Flags that madvise(2), mlock2(2) and their like set again on a mapping that is there.
 pub const ADJUSTABLE_FLAGS: u64 = VmFlags::HUGE_PAGE
@@ -31,6 +32,24 @@ pub const ADJUSTABLE_FLAGS: u64 = VmFlags::HUGE_PAGE
 
 /// Flags that mmap(2) gives a mapping when it is made.
 const MADE_WITH: u64 = VmFlags::GROWS_DOWN | VmFlags::NO_RESERVE | VmFlags::ACCOUNTABLE;
+
+/// What of memory moves, by what is behind a mapping.
+pub const MOVES: &[Row] = &[
+    (
+        "private memory",
+        "heap, stacks (MAP_GROWSDOWN too), anonymous mappings; content, protection, PROT_NONE and MADV_GUARD areas, names",
+    ),
+    (
+        "mapped files",
+        "private ones with the pages that were written, shared ones; the same file must be at the destination",
+    ),
+    ("shared anonymous memory", "content and holes, every mapping of it; no other process may have it"),
+    ("vDSO", "at the same place; programs keep addresses in it"),
+    (
+        "advice on memory",
+        "huge pages or none, DONTFORK, WIPEONFORK, DONTDUMP, MERGEABLE, SEQUENTIAL, RANDOM, mlock, mlock2 (ONFAULT), MAP_NORESERVE",
+    ),
+];
 
 /// Flags of memory that cannot move, with what it is.
 const UNSUPPORTED: [(u64, &str); 9] = [

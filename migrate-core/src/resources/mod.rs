@@ -12,6 +12,7 @@
 pub mod file;
 pub mod process;
 pub mod thread;
+pub mod what_moves;
 
 use std::fmt::Debug;
 
@@ -23,6 +24,9 @@ use migrate_linux::tracee::Stopped;
 use crate::error::Result;
 use crate::proc::status::Status;
 use crate::resources::thread::CredentialsImage;
+
+/// A line of the README's table: the name of a kind, and what of it moves.
+pub type Row = (&'static str, &'static str);
 
 /// What preflight says of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +91,8 @@ impl Shown {
 pub trait TaskKind {
     /// Its name in messages and tables.
     const NAME: &'static str;
+    /// What of it moves, for the table in the README.
+    const MOVES: &'static str;
     /// What travels.
     type Image: Encode + Decode<()> + Clone + Debug + PartialEq;
     /// What connects the calls asked for with their answers.
@@ -123,8 +129,11 @@ macro_rules! task_kinds {
         }
 
         impl $State {
-            /// The kinds' names, in order.
-            pub const NAMES: &'static [&'static str] = &[$(<$Kind as $crate::resources::TaskKind>::NAME),*];
+            /// The kinds' names and what of each moves, in the table's order.
+            pub const KINDS: &'static [$crate::resources::Row] = &[$((
+                <$Kind as $crate::resources::TaskKind>::NAME,
+                <$Kind as $crate::resources::TaskKind>::MOVES,
+            )),*];
 
             /// Adds every kind's questions.
             pub fn ask(batch: &mut migrate_linux::remote::Batch) -> $Asked {

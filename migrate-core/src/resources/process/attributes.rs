@@ -32,6 +32,7 @@ const PR_SET_THP_DISABLE: i32 = 41;
 
 impl TaskKind for Attributes {
     const NAME: &'static str = "process attributes";
+    const MOVES: &'static str = "parent-death signal, child subreaper, dumpable, THP disabled";
     type Image = AttributesImage;
     type Asked = Asked;
 

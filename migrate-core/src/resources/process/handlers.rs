@@ -25,6 +25,7 @@ const SIGNALS: i32 = 64;
 
 impl TaskKind for Handlers {
     const NAME: &'static str = "signal handlers";
+    const MOVES: &'static str = "handler, mask, flags and restorer of each signal";
     type Image = Vec<Disposition>;
     type Asked = RemoteBuffer;
 

@@ -33,6 +33,7 @@ const TIMERS: [i32; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_
 
 impl TaskKind for IntervalTimers {
     const NAME: &'static str = "interval timers";
+    const MOVES: &'static str = "setitimer's three, alarm among them: what is left, and the interval";
     type Image = [[u64; 4]; 3];
     type Asked = RemoteBuffer;
 

@@ -4,6 +4,12 @@
 use bincode::{Decode, Encode};
 use migrate_linux::sched::{self, Limit};
 
+use crate::resources::Row;
+
+/// What of it moves.
+pub const ROW: Row =
+    ("resource limits", "all sixteen, soft and hard; a hard limit that may not be raised there is a warning");
+
 /// What travels: soft and hard, in the order of RLIMIT numbers; `u64::MAX` is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Limits(pub [(u64, u64); 16]);

@@ -6,6 +6,11 @@
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, EXECUTOR_SIZE, RemoteBuffer, Results};
 
+use crate::resources::Row;
+
+/// What of it moves.
+pub const ROW: Row = ("locks on later memory", "mlockall with MCL_FUTURE and MCL_ONFAULT");
+
 /// The flags for mlockall; 0: neither.
 pub type LockFuture = i32;
 

@@ -5,6 +5,12 @@ use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 
+use crate::resources::Row;
+
+/// What of it moves.
+pub const ROW: Row =
+    ("memory map", "break, places of code, data, stack, arguments and environment, auxiliary vector, executable");
+
 /// What travels.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct MemoryMap {

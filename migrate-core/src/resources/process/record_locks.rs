@@ -13,6 +13,10 @@ use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Ticket};
 
 use crate::proc::fdinfo::FdInfo;
+use crate::resources::Row;
+
+/// What of it moves.
+pub const ROW: Row = ("record locks", "POSIX locks (fcntl); not flock, OFD locks, leases");
 
 /// One lock.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

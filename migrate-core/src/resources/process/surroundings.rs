@@ -4,6 +4,11 @@ use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 
+use crate::resources::Row;
+
+/// What of it moves.
+pub const ROW: Row = ("surroundings", "working directory, root, umask");
+
 /// What travels.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Surroundings {

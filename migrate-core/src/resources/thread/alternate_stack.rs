@@ -18,6 +18,7 @@ const SS_AUTODISARM: u64 = 1 << 31;
 
 impl TaskKind for AlternateStack {
     const NAME: &'static str = "alternate signal stack";
+    const MOVES: &'static str = "place, size and flags, also while a handler runs on it";
     type Image = (u64, u64, u64);
     type Asked = RemoteBuffer;
 

@@ -14,6 +14,7 @@ pub enum ClearChildTid {}
 
 impl TaskKind for ClearChildTid {
     const NAME: &'static str = "clear_child_tid";
+    const MOVES: &'static str = "the address: pthread_join works after the move";
     type Image = u64;
     type Asked = RemoteBuffer;
 

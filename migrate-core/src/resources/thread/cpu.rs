@@ -8,6 +8,11 @@ use migrate_linux::regs::{REGISTER_WORDS, Registers};
 use migrate_linux::tracee::{RseqConfiguration, Stopped};
 
 use crate::error::{Error, Result};
+use crate::resources::Row;
+
+/// What of it moves.
+pub const ROW: Row =
+    ("registers", "general ones, FS and GS base, the whole XSAVE state (AVX-512 included), signal mask");
 
 /// What travels.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]

@@ -77,6 +77,8 @@ const CAPABILITIES: u64 = 64;
 
 impl TaskKind for Credentials {
     const NAME: &'static str = "credentials";
+    const MOVES: &'static str =
+        "of each thread: user, group and supplementary IDs, five capability sets, securebits, no_new_privs";
     type Image = CredentialsImage;
     type Asked = Ticket;
 

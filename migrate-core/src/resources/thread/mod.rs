@@ -17,7 +17,10 @@ pub use clear_child_tid::ClearChildTid;
 pub use credentials::{Credentials, CredentialsImage};
 pub use pending_signals::ProcessSignals;
 
-use super::task_kinds;
+use super::{Row, TaskKind, task_kinds};
+
+/// The credentials' line of the README's table.
+pub const CREDENTIALS: Row = (Credentials::NAME, Credentials::MOVES);
 
 task_kinds! {
     /// What calls inside a thread read and set, and needs no privileges.

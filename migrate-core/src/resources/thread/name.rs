@@ -13,6 +13,7 @@ pub enum Name {}
 
 impl TaskKind for Name {
     const NAME: &'static str = "thread name";
+    const MOVES: &'static str = "of each thread";
     type Image = [u8; 16];
     type Asked = RemoteBuffer;
 

@@ -31,6 +31,7 @@ pub enum ThreadSignals {}
 
 impl TaskKind for ThreadSignals {
     const NAME: &'static str = "pending signals of a thread";
+    const MOVES: &'static str = "in their order, real-time ones too, each with its siginfo";
     type Image = QueuedSignals;
     type Asked = ();
 
@@ -61,6 +62,7 @@ pub enum ProcessSignals {}
 
 impl TaskKind for ProcessSignals {
     const NAME: &'static str = "pending signals of the process";
+    const MOVES: &'static str = "the same, those sent to the process as a whole";
     type Image = QueuedSignals;
     type Asked = ();
 

@@ -13,6 +13,7 @@ pub enum Personality {}
 
 impl TaskKind for Personality {
     const NAME: &'static str = "execution domain";
+    const MOVES: &'static str = "personality(2)";
     type Image = u64;
     type Asked = Ticket;
 

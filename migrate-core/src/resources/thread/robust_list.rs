@@ -13,6 +13,7 @@ pub enum RobustList {}
 
 impl TaskKind for RobustList {
     const NAME: &'static str = "robust futex list";
+    const MOVES: &'static str = "head and length: an owner's death is told";
     type Image = (u64, u64);
     type Asked = RemoteBuffer;
 

@@ -14,6 +14,8 @@ pub enum Rseq {}
 
 impl TaskKind for Rseq {
     const NAME: &'static str = "rseq";
+    const MOVES: &'static str =
+        "the registration with its signature; a critical section that the stop cut goes to its abort handler";
     type Image = (u64, u32, u32);
     type Asked = ();
 

@@ -26,6 +26,7 @@ pub enum Scheduling {}
 
 impl TaskKind for Scheduling {
     const NAME: &'static str = "scheduling";
+    const MOVES: &'static str = "of each thread: policy, priority, nice value, I/O priority, CPUs (those that the destination lacks are cut off)";
     type Image = SchedulingImage;
     type Asked = ();
 

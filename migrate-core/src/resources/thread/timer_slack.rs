@@ -13,6 +13,7 @@ pub enum TimerSlack {}
 
 impl TaskKind for TimerSlack {
     const NAME: &'static str = "timer slack";
+    const MOVES: &'static str = "of each thread";
     type Image = u64;
     type Asked = Ticket;
 
