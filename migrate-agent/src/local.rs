@@ -73,7 +73,6 @@ impl Desk {
         let mut client = Connection::new(stream);
         match client.receive::<LocalRequest>()? {
             LocalRequest::Status => client.send(&LocalReply::Status(self.status())),
-            LocalRequest::Check(_) => client.send(&LocalReply::Refused("this agent cannot check yet".into())),
             LocalRequest::Push(plan) => match self.departures.enter(&plan) {
                 Ok(ticket) => push(client, plan, ticket),
                 Err(why) => client.send(&LocalReply::Refused(why)),

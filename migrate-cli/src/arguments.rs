@@ -19,7 +19,8 @@ use crate::rate::parse_rate;
     arg_required_else_help = true,
     after_help = "\
 Example:
-  sudo migrate-cli push 4242 hostb    process 4242 goes on at hostb, where a migrate-agent runs"
+  sudo migrate-cli check 4242 hostb   whether process 4242 could move there
+  sudo migrate-cli push 4242 hostb    it goes on at hostb, where a migrate-agent runs"
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -34,6 +35,11 @@ pub enum Command {
     /// happened, and the reason is shown.
     Push(Push),
 
+    /// Say whether a process could move, and what of it
+    ///
+    /// Looks at all that it has, and asks the host, if one is given. Nothing is touched.
+    Check(Check),
+
     /// Show the moves away from this host whose outcome is not known
     ///
     /// Their processes stand still here until it is. An agent on this host asks on and settles them by itself.
@@ -44,6 +50,23 @@ pub enum Command {
     /// Look first: is the process there on the other host? Whoever says --here while it runs there makes it run twice; whoever
     /// says --there while it does not loses it.
     Resolve(Resolve),
+}
+
+/// What `check` is told.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 it can move, 1 it cannot, or could not be looked at, 2 wrong usage.")]
+pub struct Check {
+    /// The process
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: i32,
+
+    /// The host that it might move to; its agent listens on port 7070 unless another is given
+    #[arg(value_name = "HOST[:PORT]", value_parser = host)]
+    pub host: Option<String>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `resolve` is told.
@@ -304,6 +327,18 @@ mod tests {
     }
 
     #[test]
+    fn a_check_needs_no_host() {
+        for (line, host) in [("migrate-cli check 7", None), ("migrate-cli check 7 beta:1 --json", Some("beta:1"))] {
+            match Arguments::try_parse_from(line.split_whitespace()).expect("valid").command {
+                Command::Check(check) => {
+                    assert_eq!((check.pid, check.host.as_deref(), check.json), (7, host, host.is_some()));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_wrong_usage() {
         for line in [
             "push 4242",
@@ -320,6 +355,9 @@ mod tests {
             "resolve 00112233445566778899aabbccddeeff",
             "resolve 00112233445566778899aabbccddeeff --here --there",
             "resolve 1234 --here",
+            "check",
+            "check 0",
+            "check 1 :7070",
         ] {
             let error = parse(&format!("migrate-cli {line}")).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -3,6 +3,7 @@
 
 mod agent;
 mod arguments;
+mod check;
 mod doubts;
 mod duration;
 mod interrupt;
@@ -20,6 +21,7 @@ use arguments::{Arguments, Command};
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Push(wanted) => push::run(wanted),
+        Command::Check(wanted) => check::run(&wanted),
         Command::Status => doubts::status(),
         Command::Resolve(wanted) => doubts::resolve(&wanted),
     }

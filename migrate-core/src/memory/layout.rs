@@ -33,23 +33,33 @@ pub const ADJUSTABLE_FLAGS: u64 = VmFlags::HUGE_PAGE
 /// Flags that mmap(2) gives a mapping when it is made.
 const MADE_WITH: u64 = VmFlags::GROWS_DOWN | VmFlags::NO_RESERVE | VmFlags::ACCOUNTABLE;
 
-/// What of memory moves, by what is behind a mapping.
-pub const MOVES: &[Row] = &[
-    (
-        "private memory",
-        "heap, stacks (MAP_GROWSDOWN too), anonymous mappings; content, protection, PROT_NONE and MADV_GUARD areas, names",
-    ),
-    (
-        "mapped files",
-        "private ones with the pages that were written, shared ones; the same file must be at the destination",
-    ),
-    ("shared anonymous memory", "content and holes, every mapping of it; no other process may have it"),
-    ("vDSO", "at the same place; programs keep addresses in it"),
-    (
-        "advice on memory",
-        "huge pages or none, DONTFORK, WIPEONFORK, DONTDUMP, MERGEABLE, SEQUENTIAL, RANDOM, mlock, mlock2 (ONFAULT), MAP_NORESERVE",
-    ),
-];
+const PRIVATE: Row = (
+    "private memory",
+    "heap, stacks (MAP_GROWSDOWN too), anonymous mappings; content, protection, PROT_NONE and MADV_GUARD areas, names",
+);
+const FILES: Row = (
+    "mapped files",
+    "private ones with the pages that were written, shared ones; the same file must be at the destination",
+);
+const SHARED: Row = ("shared anonymous memory", "content and holes, every mapping of it; no other process may have it");
+const VDSO: Row = ("vDSO", "at the same place; programs keep addresses in it");
+const ADVICE: Row = (
+    "advice on memory",
+    "huge pages or none, DONTFORK, WIPEONFORK, DONTDUMP, MERGEABLE, SEQUENTIAL, RANDOM, mlock, mlock2 (ONFAULT), MAP_NORESERVE",
+);
+
+/// What of memory moves.
+pub const KINDS: &[Row] = &[PRIVATE, FILES, SHARED, VDSO, ADVICE];
+
+/// The kind that a mapping is of.
+pub fn kind_of(vma: &Vma) -> &'static str {
+    match vma.backing {
+        Backing::Anonymous => PRIVATE.0,
+        Backing::File { .. } => FILES.0,
+        Backing::Object { .. } => SHARED.0,
+        Backing::Vdso | Backing::Vvar | Backing::VvarVclock => VDSO.0,
+    }
+}
 
 /// Flags of memory that cannot move, with what it is.
 const UNSUPPORTED: [(u64, &str); 9] = [

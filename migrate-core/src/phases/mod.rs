@@ -1,6 +1,7 @@
 //! The source's phases, each a state of its own. [`source`] tells the story.
 
 mod capture;
+pub mod check;
 mod commit;
 mod freeze;
 pub use freeze::LOWEST;

@@ -8,7 +8,7 @@ use nix::libc::{O_ACCMODE, O_RDONLY};
 use super::peer::Peer;
 use super::pre_copy::Ready;
 use super::record::Record;
-use super::subject::{Subject, innermost, other_threads};
+use super::subject::{Subject, innermost, other_threads, refuse};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
@@ -22,21 +22,33 @@ use crate::resources::file;
 /// Examines the process, offers it to the destination, and has it accepted.
 pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready<'r, 'o>> {
     record.enter(Phase::Preflight);
-    if !nix::unistd::geteuid().is_root() {
-        return Err(Error::Refused(vec!["moving a process needs root: run this with sudo".into()]));
-    }
-    let mut subject = Subject::examine(plan.pid)?;
+    let (mut subject, obstacles) = examine(plan.pid)?;
     record.name = subject.name();
     record.pages.not_needed = subject.space.file_pages;
+    refuse(obstacles)?;
     for loss in &subject.losses {
         record.warn(loss.clone());
     }
-    let mut cache = DigestCache::new();
-    subject.needed = needed_files(&subject, &mut cache)?;
-    let (offer, warning) = offer(&plan, &subject)?;
-    if let Some(warning) = warning {
-        record.warn(warning);
+    let (peer, warnings) = propose(&plan, &mut subject)?;
+    warnings.into_iter().for_each(|w| record.warn(w));
+    let mut undo = UndoList::new(record.not_undone.clone());
+    undo.held.peer = Some(peer);
+    Ok(Ready { plan, record, undo, subject })
+}
+
+/// Reads everything about a process, and what of it cannot move.
+pub(super) fn examine(pid: i32) -> Result<(Subject, Vec<String>)> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::Refused(vec!["moving a process needs root: run this with sudo".into()]));
     }
+    Subject::examine(pid)
+}
+
+/// Offers it to the destination. Ok: it is accepted, with these warnings; nothing has been made there.
+pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<(Peer, Vec<String>)> {
+    let mut cache = DigestCache::new();
+    subject.needed = needed_files(subject, &mut cache)?;
+    let (offer, warning) = offer(plan, subject)?;
     let mut peer = Peer::connect(&plan.host, plan.pid)?;
     peer.send(&ToDestination::Offer(Box::new(offer)))?;
     let mut answer = peer.receive()?;
@@ -56,10 +68,7 @@ pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready
         ToSource::Accepted(accepted) => accepted,
         other => return Err(peer.unexpected(&other)),
     };
-    accepted.warnings.into_iter().for_each(|w| record.warn(w));
-    let mut undo = UndoList::new(record.not_undone.clone());
-    undo.held.peer = Some(peer);
-    Ok(Ready { plan, record, undo, subject })
+    Ok((peer, warning.into_iter().chain(accepted.warnings).collect()))
 }
 
 fn identity(path: &[u8], depth: Depth, cache: &mut DigestCache) -> Result<FileIdentity> {

@@ -132,8 +132,8 @@ impl Subject {
         Ok(threads.into_iter().map(early).collect())
     }
 
-    /// Reads everything about it. Err names all that cannot move.
-    pub fn examine(pid: i32) -> Result<Subject> {
+    /// Reads everything about it. The second part names all that cannot move. Err: there is no such process, or it is none that could.
+    pub fn examine(pid: i32) -> Result<(Subject, Vec<String>)> {
         let gone = |e: std::io::Error| match is_gone(&e) {
             true => Error::Refused(vec![format!("there is no process {pid} on this host")]),
             false => Error::io(format!("read process {pid}"), e),
@@ -159,23 +159,23 @@ impl Subject {
             [("executable", read_exe(pid)), ("working directory", read_cwd(pid)), ("root directory", read_root(pid))];
         let mut paths = Vec::new();
         for (what, link) in links {
-            match link {
-                Ok(LinkTarget::Path { path, deleted: false }) => paths.push(path.into_encoded_bytes()),
-                Ok(_) => obstacles.push(format!("its {what} has been deleted; restart it with one that is there")),
+            paths.push(match link {
+                Ok(LinkTarget::Path { path, deleted: false }) => path.into_encoded_bytes(),
+                Ok(_) => {
+                    obstacles.push(format!("its {what} has been deleted; restart it with one that is there"));
+                    Vec::new()
+                }
                 Err(e) => return Err(Error::io(format!("read the {what} of {pid}"), e)),
-            }
+            });
         }
         let mut files = OpenFiles::default();
-        if obstacles.is_empty() {
-            let findings = files.look(pid, &pidfd)?;
-            obstacles.extend(findings.obstacles);
-            losses.extend(findings.losses);
-        }
-        refuse(obstacles)?;
+        let findings = files.look(pid, &pidfd)?;
+        obstacles.extend(findings.obstacles);
+        losses.extend(findings.losses);
         let searched_objects = space.objects.len();
         let mut paths = paths.into_iter();
         let mut path = || paths.next().unwrap_or_default();
-        Ok(Subject {
+        let subject = Subject {
             pid,
             status,
             space,
@@ -189,7 +189,8 @@ impl Subject {
             pidfd,
             losses,
             searched_objects,
-        })
+        };
+        Ok((subject, obstacles))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::text::{number, signed, words};
 use super::{Malformed, read_parsed};
 use std::io;
+use std::time::Duration;
 
 /// The fields that a move needs. Addresses are 0 without the right to trace the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +164,20 @@ pub fn read_stat(pid: i32) -> io::Result<Stat> {
 /// As for [`read_stat`].
 pub fn read_task_stat(pid: i32, tid: i32) -> io::Result<Stat> {
     read_parsed(format!("/proc/{pid}/task/{tid}/stat"), parse_stat)
+}
+
+/// The time that the threads of a process have spent on a processor (`/proc/PID/task/TID/schedstat`, sched-stats.rst). Those that have
+/// ended are not counted.
+///
+/// # Errors
+/// When its threads cannot be listed. Without CONFIG_SCHED_INFO it is none.
+pub fn read_cpu_time(pid: i32) -> io::Result<Duration> {
+    let spent = |tid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    let all = super::listing::read_tids(pid)?.into_iter().filter_map(spent);
+    Ok(Duration::from_nanos(all.fold(0, u64::saturating_add)))
 }
 
 #[cfg(test)]

@@ -53,8 +53,6 @@ crate::wire_messages! {
         1 = Push(Plan) @ 64 * 1024,
         /// What the agent is doing.
         2 = Status,
-        /// Whether a process could move. Nothing is touched.
-        3 = Check(Plan) @ 64 * 1024,
     }
 }
 
@@ -121,7 +119,6 @@ mod tests {
     fn requests_and_replies_survive() {
         survives(LocalRequest::Push(plan()));
         survives(LocalRequest::Status);
-        survives(LocalRequest::Check(plan()));
         survives(LocalReply::Event(Event::Phase(Phase::PreCopy { round: 2 })));
         survives(LocalReply::Event(Event::Progress { sent: 1, expected: 2 }));
         survives(LocalReply::Event(Event::Throttle(20)));

@@ -18,7 +18,7 @@ const REST: Row = ("everything else", "refused before anything is touched, by na
 pub fn rows() -> Vec<Row> {
     let one = |row: Row| vec![row];
     let all = [
-        layout::MOVES.to_vec(),
+        layout::KINDS.to_vec(),
         one(process::memory_map::ROW),
         one(process::lock_future::ROW),
         one(IDENTITY),

@@ -129,6 +129,12 @@ macro_rules! file_kinds {
         /// The kinds' names and what of each moves, in the table's order.
         pub const KINDS: &[(&str, &str)] = &[$((<$module::$Kind as FileKind>::NAME, <$module::$Kind as FileKind>::MOVES)),*];
 
+        /// The name of the kind that a description is of.
+        pub fn kind_of(view: &FileView) -> &'static str {
+            $(if $module::$Kind::recognise(view) { return $module::$Kind::NAME; })*
+            "descriptor"
+        }
+
         /// What preflight says of a description. What no kind recognises cannot move.
         pub fn preflight(view: &FileView) -> Verdict {
             $(if $module::$Kind::recognise(view) { return $module::$Kind::preflight(view); })*
