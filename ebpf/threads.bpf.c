@@ -67,10 +67,23 @@ struct signal_struct {
 
 struct seccomp {
 	int mode;
+	void *filter;
+} KERNEL_MEMBERS;
+
+struct thread_info {
+	unsigned long flags;
+	unsigned long syscall_work;
+} KERNEL_MEMBERS;
+
+struct thread_struct {
+	unsigned long ptrace_dr7;
 } KERNEL_MEMBERS;
 
 struct task_struct {
+	struct thread_info thread_info;
+	unsigned int flags;
 	unsigned int personality;
+	int pdeath_signal;
 	int exit_state;
 	unsigned long atomic_flags;
 	struct pid *thread_pid;
@@ -86,6 +99,10 @@ struct task_struct {
 	struct seccomp seccomp;
 	void *robust_list;
 	u64 timer_slack_ns;
+	void *fs;
+	void *files;
+	void *nsproxy;
+	struct thread_struct thread;
 } KERNEL_MEMBERS;
 
 struct seq_file;
@@ -104,7 +121,6 @@ static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (vo
 static long (*bpf_seq_write)(struct seq_file *seq, const void *data, u32 size) = (void *)127;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 
-#define NO_NEW_PRIVS 1 /* bit PFA_NO_NEW_PRIVS of atomic_flags */
 #define GROUPS 32
 
 /* As ThreadRecord in migrate-linux/src/thread_probe.rs reads it. */
@@ -122,12 +138,19 @@ struct record {
 	u32 stack_flags;
 	u32 personality;
 	u64 timer_slack;
+	u64 thread_flags;
+	u64 syscall_work;
+	u64 atomic_flags;
+	u64 debug_control;
+	u64 seccomp_filter; /* only to be compared */
 	u8 name[16];
 	u32 uid[4]; /* real, effective, saved, file system */
 	u32 gid[4];
 	u64 inheritable, permitted, effective, bounding, ambient;
 	u32 securebits;
-	u32 no_new_privs;
+	u32 flags;
+	u32 parent_death_signal;
+	u32 parted; /* what it does not share with the first thread: 1 fs, 2 files, 4 namespaces */
 	u32 seccomp;
 	u32 group_count; /* may be more than there is room for */
 	u32 groups[GROUPS];
@@ -171,7 +194,7 @@ static inline void credentials(struct record *record, const struct cred *cred)
 
 SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 {
-	struct task_struct *task = context->task;
+	struct task_struct *task = context->task, *leader;
 	struct record record = {};
 	struct pid *pid, *process;
 
@@ -195,8 +218,18 @@ SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 	record.personality = task->personality;
 	record.timer_slack = task->timer_slack_ns;
 	bpf_probe_read_kernel(record.name, sizeof record.name, &task->comm);
-	record.no_new_privs = task->atomic_flags & NO_NEW_PRIVS;
+	record.thread_flags = task->thread_info.flags;
+	record.syscall_work = task->thread_info.syscall_work;
+	record.atomic_flags = task->atomic_flags;
+	record.debug_control = task->thread.ptrace_dr7;
+	record.flags = task->flags;
+	record.parent_death_signal = task->pdeath_signal;
+	leader = task->group_leader;
+	if (leader->fs) /* else it has ended */
+		record.parted = (task->fs != leader->fs) | (task->files != leader->files) << 1 |
+				(task->nsproxy != leader->nsproxy) << 2;
 	record.seccomp = task->seccomp.mode;
+	record.seccomp_filter = (u64)task->seccomp.filter;
 	credentials(&record, task->real_cred);
 	bpf_seq_write(context->meta->seq, &record, sizeof record);
 	return 0;

@@ -13,7 +13,6 @@ mod parallel;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipes;
-pub mod posix_timers;
 pub mod process_memory;
 pub mod regs;
 pub mod remote;
@@ -24,6 +23,7 @@ pub mod spawn;
 pub mod thread_probe;
 pub mod throttle;
 pub mod tracee;
+mod traps;
 pub mod userfault_events;
 pub mod userfaultfd;
 

@@ -42,6 +42,49 @@ pub fn set_affinity(tid: i32, mask: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// The CPUs that this host has and uses, a mask as of [`affinity`].
+///
+/// # Errors
+/// When sysfs is not there.
+pub fn online_cpus() -> io::Result<Vec<u8>> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+    cpu_mask(text.trim()).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no list of CPUs"))
+}
+
+/// The mask of a list such as `0-3,8`. None: it is none.
+fn cpu_mask(list: &str) -> Option<Vec<u8>> {
+    let mut mask = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        // No kernel has more (NR_CPUS).
+        let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        for cpu in usize::from(first)..=usize::from(last) {
+            mask.resize(mask.len().max(cpu / 8 + 1), 0);
+            mask[cpu / 8] |= 1 << (cpu % 8);
+        }
+    }
+    Some(mask)
+}
+
+/// A mask of CPUs as a list such as `0-3,8`.
+pub fn cpu_list(mask: &[u8]) -> String {
+    let has = |cpu: usize| mask.get(cpu / 8).is_some_and(|byte| byte & 1 << (cpu % 8) != 0);
+    let mut parts = Vec::new();
+    let mut cpu = 0;
+    while cpu < mask.len() * 8 {
+        let first = cpu;
+        while has(cpu) {
+            cpu += 1;
+        }
+        match cpu - first {
+            0 => cpu += 1,
+            1 => parts.push(first.to_string()),
+            _ => parts.push(format!("{first}-{}", cpu - 1)),
+        }
+    }
+    parts.join(",")
+}
+
 /// The nice value of thread `tid`: -20 (most time) to 19.
 ///
 /// # Errors
@@ -110,6 +153,42 @@ pub fn scheduling(tid: i32) -> io::Result<Scheduling> {
 /// no room for another deadline.
 pub fn set_scheduling(tid: i32, scheduling: &Scheduling) -> io::Result<()> {
     let raw = raw_attr(scheduling);
+    // SAFETY: the kernel reads the size that the structure states, which is its own.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const raw, 0) })?;
+    Ok(())
+}
+
+/// `struct sched_attr` with the fields of Linux 5.3.
+#[repr(C)]
+struct WithClamps {
+    without: libc::sched_attr,
+    least: u32,
+    most: u32,
+}
+
+/// The least and the most utilisation that the scheduler is to expect of thread `tid`, of 1024. [0, 0]: the kernel has none
+/// (CONFIG_UCLAMP_TASK).
+///
+/// # Errors
+/// `ESRCH` when there is no such thread.
+pub fn utilisation_clamps(tid: i32) -> io::Result<[u32; 2]> {
+    let mut raw = WithClamps { without: raw_attr(&Scheduling::default()), least: 0, most: 0 };
+    let size = size_of::<WithClamps>();
+    // SAFETY: the kernel writes at most the size given, which is that of the structure.
+    check(unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut raw, size, 0) })?;
+    Ok([raw.least, raw.most])
+}
+
+/// Sets both, and nothing else.
+///
+/// # Errors
+/// `EOPNOTSUPP` on a kernel without them; `EINVAL`; `EPERM`; `ESRCH`.
+pub fn set_utilisation_clamps(tid: i32, [least, most]: [u32; 2]) -> io::Result<()> {
+    const KEEP_POLICY_AND_PARAMETERS: u64 = 0x18;
+    const BOTH: u64 = 0x60;
+    let flags = KEEP_POLICY_AND_PARAMETERS | BOTH;
+    let mut raw = WithClamps { without: raw_attr(&Scheduling { flags, ..Default::default() }), least, most };
+    raw.without.size = size_of::<WithClamps>() as u32;
     // SAFETY: the kernel reads the size that the structure states, which is its own.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const raw, 0) })?;
     Ok(())
@@ -345,6 +424,34 @@ mod tests {
         assert_eq!((now.policy, now.priority), (1, 1));
         drop(urgent);
         assert_eq!(scheduling(0).unwrap(), before);
+    }
+
+    #[test]
+    fn cpus_are_listed_in_ranges() {
+        for (list, mask) in
+            [("0", vec![1]), ("0-3,8", vec![0x0f, 1]), ("1,3-4", vec![0b1_1010]), ("7-8", vec![0x80, 1])]
+        {
+            assert_eq!(cpu_mask(list).as_ref(), Some(&mask));
+            assert_eq!(cpu_list(&mask), list);
+        }
+        assert_eq!((cpu_mask("x"), cpu_mask("0-"), cpu_mask("1-99999")), (None, None, None));
+        assert!(online_cpus().unwrap().iter().any(|byte| *byte != 0));
+    }
+
+    #[test]
+    fn clamps_are_set_where_there_are_any() {
+        let subject = Subject::new();
+        match utilisation_clamps(subject.pid()).unwrap() {
+            [0, 0] => {
+                println!("SKIPPED utilisation clamps: this kernel has none");
+                let error = set_utilisation_clamps(subject.pid(), [1, 512]).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+            }
+            _ => {
+                set_utilisation_clamps(subject.pid(), [100, 512]).unwrap();
+                assert_eq!(utilisation_clamps(subject.pid()).unwrap(), [100, 512]);
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::error::{Context, Error, Result};
+use crate::traps::TrapBits;
 
 /// Supplementary groups that a record has room for.
 const GROUPS: usize = 32;
@@ -40,6 +41,16 @@ pub struct ThreadRecord {
     pub personality: u32,
     /// In nanoseconds.
     pub timer_slack: u64,
+    /// [`TRAPS`] and [`PORTS`]; in the kernel's record, `thread_info.flags`.
+    pub unusual: u64,
+    /// `thread_info.syscall_work`.
+    pub syscall_work: u64,
+    /// `atomic_flags`: no_new_privs, speculation.
+    pub atomic_flags: u64,
+    /// The debug register that switches hardware breakpoints on, as a tracer has set it (DR7).
+    pub debug_control: u64,
+    /// The same for threads with the same seccomp filters; 0: none.
+    pub seccomp_filter: u64,
     /// comm, with a NUL.
     pub name: [u8; 16],
     /// User IDs: real, effective, saved, file system.
@@ -58,13 +69,24 @@ pub struct ThreadRecord {
     pub ambient: u64,
     /// prctl(PR_GET_SECUREBITS).
     pub securebits: u32,
-    /// Not 0: prctl(PR_SET_NO_NEW_PRIVS).
-    pub no_new_privs: u32,
-    /// Not 0: under seccomp.
+    /// `task_struct.flags` (PF_*).
+    pub flags: u32,
+    /// prctl(PR_GET_PDEATHSIG).
+    pub parent_death_signal: i32,
+    /// What it does not share with the first thread: 1 directories and umask, 2 descriptors, 4 namespaces.
+    pub parted: u32,
+    /// 0 none, 1 strict, 2 filter.
     pub seccomp: u32,
     group_count: u32,
     groups: [u32; GROUPS],
 }
+
+/// In [`ThreadRecord::unusual`]: RDTSC or CPUID fault, or its L1 cache is flushed.
+pub const TRAPS: u64 = 1;
+/// In [`ThreadRecord::unusual`]: it may use I/O ports.
+pub const PORTS: u64 = 2;
+/// In [`ThreadRecord::syscall_work`]: system calls may be handed to the program (SYSCALL_WORK_SYSCALL_USER_DISPATCH).
+pub const DISPATCHES: u64 = 1 << 5;
 
 impl ThreadRecord {
     const SIZE: usize = size_of::<ThreadRecord>();
@@ -84,6 +106,7 @@ impl ThreadRecord {
 #[derive(Debug)]
 pub struct ThreadProbe {
     program: OwnedFd,
+    bits: TrapBits,
 }
 
 impl ThreadProbe {
@@ -93,25 +116,47 @@ impl ThreadProbe {
     /// Built without the probes; the kernel is older than 6.1, has no BTF (CONFIG_DEBUG_INFO_BTF), or does not permit it (CAP_BPF and
     /// CAP_PERFMON).
     pub fn load() -> Result<ThreadProbe> {
-        load().map_err(|why| Error::Unsupported(format!("the probe for threads cannot be loaded: {why}")))
+        let unsupported = |why: Box<dyn std::error::Error>| {
+            Error::Unsupported(format!("the probe for threads cannot be loaded: {why}"))
+        };
+        let program = load().map_err(unsupported)?;
+        let bits = find_bits(&program).map_err(|why| unsupported(why.into()))?;
+        Ok(ThreadProbe { program, bits })
     }
 
     /// Binds it to one process.
     pub fn bind(&self, pid: i32) -> Result<BoundProbe> {
         let info = IterInfo { tid: 0, pid: pid as u32, pid_fd: 0, _unused: 0 };
-        let link = LinkCreate {
-            program: self.program.as_raw_fd() as u32,
-            target: 0,
-            attach_type: libc_bpf::TRACE_ITER,
-            flags: 0,
-            info: &raw const info as u64,
-            info_size: size_of::<IterInfo>() as u32,
-            _pad: 0,
-        };
-        // SAFETY: the attributes of that command, and what they point at lives until it returns.
-        let link = unsafe { bpf(libc_bpf::LINK_CREATE, &link) };
-        Ok(BoundProbe { link: link.doing(|| format!("bind the probe to process {pid}"))?, pid })
+        bind(&self.program, &info, Some(self.bits))
     }
+}
+
+fn bind(program: &OwnedFd, info: &IterInfo, bits: Option<TrapBits>) -> Result<BoundProbe> {
+    let link = LinkCreate {
+        program: program.as_raw_fd() as u32,
+        target: 0,
+        attach_type: libc_bpf::TRACE_ITER,
+        flags: 0,
+        info: info as *const IterInfo as u64,
+        info_size: size_of::<IterInfo>() as u32,
+        _pad: 0,
+    };
+    let pid = info.pid as i32;
+    // SAFETY: the attributes of that command, and what they point at lives until it returns.
+    let link = unsafe { bpf(libc_bpf::LINK_CREATE, &link) };
+    Ok(BoundProbe { link: link.doing(|| format!("bind the probe to process {pid}"))?, pid, bits })
+}
+
+/// In a thread made for it.
+fn find_bits(program: &OwnedFd) -> Result<TrapBits> {
+    let find = || {
+        let tid = nix::unistd::gettid().as_raw() as u32;
+        let own = bind(program, &IterInfo { tid, pid: 0, pid_fd: 0, _unused: 0 }, None)?;
+        let missing = || Error::Unsupported("the probe does not show its own thread".into());
+        TrapBits::find(|| own.read()?.first().map(|record| record.unusual).ok_or_else(missing))
+    };
+    let found = std::thread::scope(|scope| scope.spawn(find).join());
+    found.unwrap_or_else(|_| Err(Error::Unsupported("looking for the flags of threads failed".into())))
 }
 
 /// Reads one process's threads.
@@ -119,6 +164,7 @@ impl ThreadProbe {
 pub struct BoundProbe {
     link: OwnedFd,
     pid: i32,
+    bits: Option<TrapBits>,
 }
 
 impl BoundProbe {
@@ -141,7 +187,14 @@ impl BoundProbe {
             };
             let whole = bytes.get(..count).map(<[u8]>::as_chunks);
             match whole {
-                Some((whole, [])) => records.extend(whole.iter().map(ThreadRecord::from_bytes)),
+                Some((whole, [])) => records.extend(whole.iter().map(|bytes| {
+                    let mut record = ThreadRecord::from_bytes(bytes);
+                    if let Some(bits) = self.bits {
+                        let has = |mask: u64, what: u64| if record.unusual & mask == 0 { 0 } else { what };
+                        record.unusual = has(bits.traps, TRAPS) | has(bits.ports, PORTS);
+                    }
+                    record
+                })),
                 _ => return Err(Error::Unsupported("the probe for threads returned half a record".into())),
             }
         }
@@ -149,7 +202,7 @@ impl BoundProbe {
 }
 
 #[cfg(probes)]
-fn load() -> std::result::Result<ThreadProbe, Box<dyn std::error::Error>> {
+fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
     use std::os::fd::AsFd;
 
     use aya::programs::Iter;
@@ -166,11 +219,11 @@ fn load() -> std::result::Result<ThreadProbe, Box<dyn std::error::Error>> {
     let program = object.program_mut("read_thread").ok_or("it is not in the object")?;
     let program: &mut Iter = program.try_into()?;
     program.load("task", &kernel)?;
-    Ok(ThreadProbe { program: program.fd()?.as_fd().try_clone_to_owned()? })
+    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
 }
 
 #[cfg(not(probes))]
-fn load() -> std::result::Result<ThreadProbe, Box<dyn std::error::Error>> {
+fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
     Err("this was built without it (clang was missing, or the feature ebpf was off)".into())
 }
 
@@ -252,5 +305,38 @@ mod tests {
         assert_eq!(own.groups().unwrap(), groups);
         assert!(records.iter().any(|r| r.seen_tid == pid && r.pid == own.pid));
         assert_eq!(probe.bind(pid).unwrap().read().unwrap().iter().filter(|r| r.seen_tid == tid).count(), 0);
+    }
+
+    /// Sets one thing in a thread of its own. Returns its record before and after.
+    fn seen_with(probe: &ThreadProbe, set: impl FnOnce() + Send) -> (ThreadRecord, ThreadRecord) {
+        let bound = probe.bind(std::process::id() as i32).unwrap();
+        let look = move || {
+            let tid = nix::unistd::gettid().as_raw();
+            let own = || bound.read().unwrap().into_iter().find(|r| r.seen_tid == tid).unwrap();
+            let before = own();
+            set();
+            (before, own())
+        };
+        std::thread::scope(|scope| scope.spawn(look).join().unwrap())
+    }
+
+    #[test]
+    fn it_tells_what_is_rare() {
+        let Ok(probe) = ThreadProbe::load() else { return println!("SKIPPED rare things of threads: no probe") };
+        // SAFETY: numbers alone; of this thread only.
+        let call = |number, a: u64, b: u64| assert_eq!(unsafe { libc::syscall(number, a, b, 0, 0, 0) }, 0);
+        let (before, after) = seen_with(&probe, || call(libc::SYS_prctl, libc::PR_SET_TSC as u64, 2));
+        assert_eq!((before.unusual, after.unusual), (0, TRAPS));
+        let (before, after) = seen_with(&probe, || call(libc::SYS_prctl, libc::PR_SET_PDEATHSIG as u64, 7));
+        assert_eq!((before.parent_death_signal, after.parent_death_signal), (0, 7));
+        let (before, after) = seen_with(&probe, || call(libc::SYS_unshare, libc::CLONE_FS as u64, 0));
+        assert_eq!((before.parted, after.parted), (0, 1));
+        let (_, after) = seen_with(&probe, || call(libc::SYS_unshare, libc::CLONE_FILES as u64, 0));
+        assert_eq!(after.parted, 2);
+        let (_, after) = seen_with(&probe, || call(libc::SYS_unshare, libc::CLONE_NEWUTS as u64, 0));
+        assert_eq!(after.parted, 4);
+        let (before, after) = seen_with(&probe, || call(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as u64, 1));
+        assert_eq!((before.atomic_flags & 1, after.atomic_flags & 1), (0, 1));
+        assert_eq!((before.syscall_work & DISPATCHES, before.debug_control), (0, 0));
     }
 }

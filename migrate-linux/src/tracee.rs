@@ -358,6 +358,45 @@ impl Stopped {
         }
     }
 
+    /// The debug register that switches hardware breakpoints on, as a tracer has set it (DR7).
+    pub fn debug_control(&self) -> Result<u64> {
+        let mut word = 0u64;
+        let at = std::mem::offset_of!(libc::user, u_debugreg) + 7 * size_of::<u64>();
+        // The system call itself, unlike the C function, stores the word.
+        // SAFETY: a valid place for one word.
+        let result = unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_PEEKUSER, self.tid(), at, &raw mut word) };
+        match result {
+            -1 => Err(Error::Tracee { what: "read a debug register", tid: self.tid(), source: Errno::last() }),
+            _ => Ok(word),
+        }
+    }
+
+    /// Whether its system calls may be handed to the program (PR_SET_SYSCALL_USER_DISPATCH). Kernels before 6.4 do not tell: no.
+    pub fn dispatches_calls(&self) -> Result<bool> {
+        const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: libc::c_uint = 0x4211;
+        // `struct ptrace_sud_config`: mode, selector, offset, length.
+        let mut config = [0u64; 4];
+        let (op, size) = (PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, size_of_val(&config));
+        match request("read the dispatch of system calls", op, self.tid(), size, config.as_mut_ptr().cast()) {
+            Ok(_) => Ok(config.first() != Some(&0)),
+            Err(Error::Tracee { source: Errno::EIO | Errno::EINVAL, .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether ioperm(2) has given it I/O ports. The kernel does not tell of iopl(2).
+    pub fn may_use_ports(&self) -> Result<bool> {
+        const NT_386_IOPERM: usize = 0x201;
+        let mut first = [0u8; 8];
+        let mut iov = libc::iovec { iov_base: first.as_mut_ptr().cast(), iov_len: first.len() };
+        match request("read the I/O ports", libc::PTRACE_GETREGSET, self.tid(), NT_386_IOPERM, (&raw mut iov).cast()) {
+            Ok(_) => Ok(true),
+            // None, or a kernel without them.
+            Err(Error::Tracee { source: Errno::ENXIO | Errno::ENODEV | Errno::EIO | Errno::EINVAL, .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The signals that wait for it (`shared`: for its process), oldest first, without taking them (PTRACE_PEEKSIGINFO).
     pub fn pending_signals(&self, shared: bool) -> Result<Vec<RawSiginfo>> {
         #[repr(C)]

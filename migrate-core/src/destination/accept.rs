@@ -176,6 +176,7 @@ mod tests {
             pid_policy: PidPolicy::Keep,
             memory: 1 << 20,
             files: Vec::new(),
+            scheduling: Default::default(),
             cpu: CpuDescription { words: cpu.words, xcr0: cpu.xcr0, xsave_size: cpu.xsave_size },
             vdso: None,
             uid: 0,

@@ -25,6 +25,8 @@ use crate::plan::STREAMS;
 use crate::proc::maps::{Name, read_maps};
 use crate::proc::smaps::VmFlags;
 use crate::protocol::handoff;
+use crate::resources::Outside;
+use crate::resources::thread::scheduling::Defaults;
 
 /// The most memory objects and files of one process that this side keeps open.
 const TABLE_LIMIT: usize = 100_000;
@@ -70,6 +72,7 @@ pub fn build(
         tables: Tables::default(),
         descriptors: Default::default(),
         threads: Default::default(),
+        outside: Outside { origin: offer.scheduling.clone(), here: Defaults::of_this_host(), warnings: Vec::new() },
         layout: Layout::default(),
     };
     making.map_vdso(&skeleton.layout)?;

@@ -24,6 +24,7 @@ use crate::memory::receive::Placement;
 use crate::protocol::connection::{Connection, WireMessage};
 use crate::protocol::message::{Accepted, Running, State, ToDestination, ToSource};
 use crate::protocol::preamble::MigrationId;
+use crate::resources::Outside;
 use crate::resources::file::NewFiles;
 use crate::state::Named;
 
@@ -37,6 +38,7 @@ struct Making {
     tables: mapping::Tables,
     descriptors: descriptors::Descriptors,
     threads: threads::Threads,
+    outside: Outside,
     layout: crate::image::layout::Layout,
 }
 

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::Making;
 use super::shell::Shell;
 use super::threads::Standing;
-use crate::error::{Capturing, Doing, Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::image::Final;
 use crate::protocol::message::Ready;
@@ -23,8 +23,8 @@ use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
 use crate::resources::file::NewFiles;
 use crate::resources::process::record_locks::{self, AT_ONCE, RecordLock};
-use crate::resources::process::{attributes, limits, lock_future, memory_map, posix_timers, surroundings};
-use crate::resources::thread::{Credentials, cpu};
+use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, surroundings};
+use crate::resources::thread::{Credentials, cpu, parent_death};
 use crate::state::{Arrival, Named, StateDirectory};
 
 /// The process, complete but perhaps for its locks. Dropped, it dies.
@@ -73,7 +73,8 @@ pub fn prepare(
     let mut batch = Batch::new();
     surroundings::restore(&image.process.surroundings, &mut batch);
     making.shell.run(&batch)?;
-    let warnings = limits::restore(&image.process.limits, pid);
+    let mut warnings = limits::restore(&image.process.limits, pid);
+    warnings.extend(adjustments::restore(&image.process.adjustments, pid)?);
     let others = image.threads.get(1..).unwrap_or_default();
     making.threads.make_final(others, &mut making.shell)?;
     fault::point(25, control)?;
@@ -87,8 +88,9 @@ pub fn prepare(
         steps.done("compare memory");
     }
     making.lock_memory()?;
-    let others = std::mem::take(&mut making.threads).restore(others, &mut making.shell)?;
-    restore_first_thread(&mut making, &image, steps.began)?;
+    let others = std::mem::take(&mut making.threads).restore(others, &mut making.shell, &mut making.outside)?;
+    restore_first_thread(&mut making, &image)?;
+    warnings.append(&mut making.outside.warnings);
     steps.done("restore threads");
     let named = making.named;
     let mut unfinished = Unfinished {
@@ -113,15 +115,13 @@ pub fn prepare(
 }
 
 struct Steps {
-    began: Instant,
     list: Vec<(String, u64)>,
     since: Instant,
 }
 
 impl Default for Steps {
     fn default() -> Self {
-        let began = Instant::now();
-        Steps { began, list: Vec::new(), since: began }
+        Steps { list: Vec::new(), since: Instant::now() }
     }
 }
 
@@ -156,23 +156,19 @@ fn set_memory_map(making: &mut Making, image: &Final, executable: &OwnedFd) -> R
     Ok(())
 }
 
-/// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `got`: when the image came.
-fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Result<()> {
+/// The first thread's own calls and the process's; credentials last of all, and after them what they reset.
+fn restore_first_thread(making: &mut Making, image: &Final) -> Result<()> {
     let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
-    first.calls.restore_outside(making.shell.pid)?;
+    first.calls.restore_outside(making.shell.pid, &mut making.outside)?;
     let mut batch = Batch::new();
     image.process.calls.restore(&mut batch);
     lock_future::restore(image.process.lock_future, &mut batch);
-    let timers = &image.process.posix_timers;
-    if !timers.is_empty() {
-        // Its handlers must be there before a timer can expire.
-        making.shell.run(&std::mem::take(&mut batch))?;
-        timers.restore(got.elapsed(), |batch| making.shell.run(batch)).capturing(posix_timers::ROW.0)?;
-    }
     // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();
     batch.must(libc::SYS_close_range, [socket.into(), u64::from(u32::MAX).into(), 0.into()]);
     first.calls.restore(&mut batch);
+    limits::restore_queued_signals(&image.process.limits, &mut batch);
+    parent_death::clear(&mut batch);
     Credentials::restore(&first.credentials, &mut batch);
     attributes::restore_after_credentials(&image.process.calls.attributes, &mut batch);
     making.shell.run(&batch)?;

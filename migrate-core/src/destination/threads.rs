@@ -12,8 +12,8 @@ use migrate_linux::tracee::{Seized, Stopped};
 use super::shell::Shell;
 use crate::error::{Error, Result};
 use crate::image::EarlyThread;
-use crate::resources::TaskKind;
 use crate::resources::thread::{Credentials, CredentialsImage, ThreadState};
+use crate::resources::{Outside, TaskKind};
 
 /// More than a kernel has (PID_MAX_LIMIT is 1 << 22).
 const LIMIT: usize = 1 << 20;
@@ -92,11 +92,11 @@ impl Threads {
     }
 
     /// Gives each what it has beside its credentials and registers. Returns them in the order of the images.
-    pub fn restore(mut self, images: &[ThreadState], shell: &mut Shell) -> Result<Standing> {
+    pub fn restore(mut self, images: &[ThreadState], shell: &mut Shell, outside: &mut Outside) -> Result<Standing> {
         let mut batches = Vec::with_capacity(images.len());
         let mut threads = Standing(Vec::with_capacity(images.len()));
         for image in images {
-            image.calls.restore_outside(image.tid)?;
+            image.calls.restore_outside(image.tid, outside)?;
             let mut batch = Batch::new();
             image.calls.restore(&mut batch);
             batches.push(batch);

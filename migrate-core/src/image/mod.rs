@@ -10,6 +10,7 @@ use crate::plan::PidPolicy;
 use crate::resources::file::FileImage;
 use crate::resources::process::ProcessState;
 use crate::resources::process::record_locks::RecordLock;
+use crate::resources::thread::scheduling::Defaults;
 use crate::resources::thread::{CredentialsImage, ThreadState};
 use layout::{Layout, LayoutChange, ShmObject};
 
@@ -38,6 +39,8 @@ pub struct Offer {
     pub files: Vec<NeededFile>,
     /// What its CPU can do.
     pub cpu: CpuDescription,
+    /// What its threads have there when nothing was chosen for them.
+    pub scheduling: Defaults,
     /// A digest of its vDSO's code.
     pub vdso: Option<[u8; 32]>,
     /// The user and group IDs that it has.

@@ -1,7 +1,5 @@
 //! Capture: what the frozen process is, read in batches, while the page streams send what memory is still to be sent.
 
-use std::time::Instant;
-
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
 use migrate_linux::remote::{Batch, Ticket};
@@ -26,13 +24,11 @@ use crate::proc::stat::read_stat;
 use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::process::limits::Limits;
-use crate::resources::process::lock_future;
 use crate::resources::process::memory_map::MemoryMap;
-use crate::resources::process::posix_timers::{self, PosixTimers, Told};
 use crate::resources::process::surroundings::Surroundings;
-use crate::resources::process::{ProcessCalls, ProcessState};
+use crate::resources::process::{ProcessCalls, ProcessState, adjustments, lock_future};
 use crate::resources::thread::cpu::{self, Cpu, Xstate};
-use crate::resources::thread::{Credentials, ThreadCalls, ThreadState};
+use crate::resources::thread::{Credentials, ThreadCalls, ThreadState, parent_death};
 use crate::resources::{FrozenThread, TaskKind};
 
 /// Everything is known, and the last pages are on their way.
@@ -42,8 +38,6 @@ pub struct Captured<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) image: Final,
-    /// When its POSIX timers were asked.
-    pub(super) timers_since: Instant,
     /// What the page streams had done before the last round.
     pub(super) counted: Counted,
 }
@@ -72,11 +66,10 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     undo.held.fault(5)?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     let CapturedFiles { files, descriptors, locks } = capture_files(&mut subject, process)?;
-    let timers = capture_timers(process)?;
-    let timers_since = timers.since();
-    let (mut process_state, threads) = capture_tasks(process, &subject, &pages)?;
-    let losses;
-    (process_state.posix_timers, losses) = timers.image(&process.timers, &process.threads)?;
+    let (process_state, threads) = capture_tasks(process, &subject, &pages)?;
+    if let Some(loss) = parent_death::loss(threads.iter().map(|thread| thread.calls.parent_death)) {
+        record.warn(loss);
+    }
     let gadget = process.gadget;
     let image = Final {
         layout,
@@ -94,8 +87,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     // Ending the dirty tracking takes 25 ms a GiB: later.
     undo.held.pages = Some(pages);
     record.step("capture");
-    losses.into_iter().for_each(|loss| record.warn(loss));
-    Ok(Captured { record, undo, subject, image, timers_since, counted })
+    Ok(Captured { record, undo, subject, image, counted })
 }
 
 /// Sets the page streams to work on what is left, and says how the address space has changed.
@@ -147,14 +139,6 @@ fn capture_files(subject: &mut Subject, process: &mut FrozenProcess) -> Result<C
         return Err(Error::Refused(findings.obstacles));
     }
     subject.files.capture(process)
-}
-
-/// Before the signals are read that wait: one that expires in between is found among these.
-fn capture_timers(process: &mut FrozenProcess) -> Result<Told> {
-    let timers = std::mem::take(&mut process.timers);
-    let told = posix_timers::ask(&timers, |batch| process.run(batch)).capturing(posix_timers::ROW.0);
-    process.timers = timers;
-    told
 }
 
 fn capture_tasks(
@@ -231,8 +215,8 @@ fn capture_tasks(
             umask: now.umask.unwrap_or(0o022),
         },
         lock_future: lock_future::answer(locked, now.vm_locked, there, &results),
+        adjustments: adjustments::capture(pid)?,
         limits: Limits(limits.map(|l| (l.soft, l.hard))),
-        posix_timers: PosixTimers::default(),
         calls,
     };
     Ok((state, threads))

@@ -8,7 +8,7 @@ use nix::libc::{O_ACCMODE, O_RDONLY};
 use super::peer::Peer;
 use super::pre_copy::Ready;
 use super::record::Record;
-use super::subject::{Subject, innermost, other_threads, refuse};
+use super::subject::{Subject, innermost, refuse};
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
@@ -18,6 +18,7 @@ use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file;
+use crate::resources::thread::scheduling::Defaults;
 
 /// Examines the process, offers it to the destination, and has it accepted.
 pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready<'r, 'o>> {
@@ -97,7 +98,7 @@ fn needed_files(subject: &Subject, cache: &mut DigestCache) -> Result<Vec<Needed
 fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
     let pid = subject.pid_inside();
     let mut tids = vec![pid];
-    tids.extend(other_threads(plan.pid)?.into_iter().map(|(tid, _)| tid));
+    tids.extend(&subject.others);
     let (mut group, mut session) = (innermost(&subject.status.ns_pgid, 0), innermost(&subject.status.ns_sid, 0));
     let mut warning = None;
     if session == 0 || group == 0 {
@@ -115,6 +116,7 @@ fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
         memory: (subject.status.vm_rss.unwrap_or(0) + subject.status.vm_swap.unwrap_or(0)) * 1024,
         files: subject.needed.clone(),
         cpu: cpu(),
+        scheduling: Defaults::of_this_host(),
         vdso: vdso_digest(subject)?,
         uid: subject.status.uid[1],
     };

@@ -19,7 +19,6 @@ use crate::proc::maps::read_maps;
 use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status, read_task_status};
 use crate::proc::timers::read_timers;
-use crate::resources::process::posix_timers;
 use crate::resources::thread::CredentialsImage;
 
 /// The process to be moved.
@@ -50,6 +49,8 @@ pub struct Subject {
     pub interrupted: BTreeMap<i32, u64>,
     /// What it loses by moving.
     pub losses: Vec<String>,
+    /// The threads beside the first that it had in preflight, by their IDs in the innermost PID namespace.
+    pub others: Vec<i32>,
     /// So many of the shared objects of its address space are known to be its own.
     searched_objects: usize,
 }
@@ -149,6 +150,9 @@ impl Subject {
             _ => gone(e),
         })?;
         let mut obstacles = relations(pid, &status)?;
+        obstacles.extend(word_size(pid));
+        let others = other_threads(pid)?;
+        obstacles.extend(reasons_of(pid, &others));
         let mut losses = Vec::new();
         if stat.tty_nr != 0 {
             losses.push("it leaves its controlling terminal behind".into());
@@ -189,6 +193,7 @@ impl Subject {
             boot_id: boot_id(),
             pidfd,
             losses,
+            others: others.into_iter().map(|(tid, _)| tid).collect(),
             searched_objects,
         };
         Ok((subject, obstacles))
@@ -243,16 +248,41 @@ fn what_it_is(pid: i32, status: &Status, stat: &Stat) -> Vec<String> {
             .push(format!("{pid} ({name}) is stopped (SIGSTOP or job control); continue it first: kill -CONT {pid}")),
         _ => {}
     }
-    if status.tracer_pid != 0 {
-        let tracer = status.tracer_pid;
-        let who = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
-        reasons.push(format!("{pid} ({name}) is traced by {tracer} ({}); end that first", who.trim_end()));
-    }
+    reasons.extend(traced(status, format_args!("{pid} ({name})")));
     if status.core_dumping == Some(true) {
         reasons.push(format!("{pid} ({name}) is dumping core"));
     }
     if status.seccomp.unwrap_or(0) != 0 {
         reasons.push(format!("{pid} ({name}) runs under seccomp; that cannot move yet"));
+    }
+    reasons
+}
+
+fn traced(status: &Status, who: impl std::fmt::Display) -> Option<String> {
+    let tracer = Some(status.tracer_pid).filter(|tracer| *tracer != 0)?;
+    let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
+    Some(format!("{who} is traced by {tracer} ({}); end that first", name.trim_end()))
+}
+
+/// Reasons in the threads beside the first, by their IDs in the innermost PID namespace.
+fn reasons_of(pid: i32, others: &[(i32, Status)]) -> Vec<String> {
+    let mut reasons: Vec<String> =
+        others.iter().filter_map(|(tid, status)| traced(status, format_args!("thread {tid} of {pid}"))).collect();
+    if let Some((tid, _)) = others.iter().find(|(_, status)| status.seccomp.unwrap_or(0) != 0) {
+        reasons.push(format!("thread {tid} of {pid} runs under seccomp; that cannot move yet"));
+    }
+    // Many are told of by the probe; see `crate::resources::thread::unmovable`.
+    const FEW: usize = 64;
+    for (_, status) in others.iter().take(FEW) {
+        let tid = status.pid;
+        let of = |task: i32, kind: &str| fs::read_link(format!("/proc/{pid}/task/{task}/ns/{kind}")).ok();
+        // One that has ended meanwhile has none.
+        let apart = |kind: &&&str| of(tid, kind).is_some_and(|its| of(pid, kind).is_some_and(|first| its != first));
+        if let Some(kind) = ["mnt", "net", "ipc", "uts", "cgroup"].iter().find(apart) {
+            reasons.push(format!(
+                "thread {tid} is in another {kind} namespace than the first thread; that cannot move yet"
+            ));
+        }
     }
     reasons
 }
@@ -274,10 +304,17 @@ pub fn children_of(pid: i32) -> Result<Vec<String>> {
     Ok(reasons)
 }
 
+/// The reason that its POSIX timers are, if it has any.
+pub fn posix_timers(pid: i32) -> Option<String> {
+    // A kernel without this file (CONFIG_CHECKPOINT_RESTORE) cannot take processes either.
+    let timers = read_timers(pid).ok().filter(|timers| !timers.is_empty())?;
+    Some(format!("it has {} POSIX timer(s) (timer_create); they cannot move yet", timers.len()))
+}
+
 /// Reasons in what ties it to others.
 fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
     let mut reasons = children_of(pid)?;
-    reasons.extend(timers(pid, status)?);
+    reasons.extend(posix_timers(pid));
     for (kind, name) in [
         ("mnt", "mount"),
         ("net", "network"),
@@ -302,16 +339,23 @@ fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
     Ok(reasons)
 }
 
-/// The reasons that its POSIX timers are.
-fn timers(pid: i32, status: &Status) -> Result<Vec<String>> {
-    let timers = read_timers(pid).doing(|| format!("read the timers of {pid}"))?;
-    if timers.is_empty() {
-        return Ok(Vec::new());
+/// The reason that it is no 64-bit program, if it is none: by the header of its executable (elf(5)).
+fn word_size(pid: i32) -> Option<String> {
+    use std::io::Read;
+    let mut header = [0; 20];
+    fs::File::open(format!("/proc/{pid}/exe")).and_then(|mut file| file.read_exact(&mut header)).ok()?;
+    program_of_32_bits(&header)
+        .map(|kind| format!("it is a 32-bit program ({kind}); those cannot move: use a 64-bit one"))
+}
+
+fn program_of_32_bits(header: &[u8; 20]) -> Option<&'static str> {
+    const CLASS_32: u8 = 1;
+    const X86_64: u8 = 62;
+    match *header {
+        [0x7f, b'E', b'L', b'F', CLASS_32, .., X86_64, 0] => Some("x32"),
+        [0x7f, b'E', b'L', b'F', CLASS_32, ..] => Some("i386"),
+        _ => None,
     }
-    let inside = innermost(&status.ns_pid, pid);
-    let mut tids = vec![inside];
-    tids.extend(other_threads(pid)?.into_iter().map(|(tid, _)| tid));
-    Ok(posix_timers::obstacles(&timers, inside, &tids))
 }
 
 fn leader_has_ended(pid: i32, status: &Status) -> bool {
@@ -340,4 +384,23 @@ fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
         }
     }
     Ok(reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_32_bits_are_known_by_their_header() {
+        let header = |class: u8, machine: u8| {
+            let mut header = [0; 20];
+            header[..5].copy_from_slice(&[0x7f, b'E', b'L', b'F', class]);
+            header[18] = machine;
+            header
+        };
+        assert_eq!(program_of_32_bits(&header(2, 62)), None);
+        assert_eq!(program_of_32_bits(&header(1, 62)), Some("x32"));
+        assert_eq!(program_of_32_bits(&header(1, 3)), Some("i386"));
+        assert_eq!(program_of_32_bits(&[b'#'; 20]), None);
+    }
 }

@@ -24,6 +24,7 @@ use migrate_linux::tracee::Stopped;
 use crate::error::Result;
 use crate::proc::status::Status;
 use crate::resources::thread::CredentialsImage;
+use crate::resources::thread::scheduling::Defaults;
 
 /// A line of the README's table: the name of a kind, and what of it moves.
 pub type Row = (&'static str, &'static str);
@@ -109,8 +110,28 @@ pub trait TaskKind {
     /// Adds the calls that set it in the new thread. They must succeed, or it is refused.
     fn restore(image: &Self::Image, batch: &mut Batch);
     /// Sets what can be set from outside, by the new thread's ID as the agent sees it. Runs before `restore`'s calls.
-    fn restore_outside(_image: &Self::Image, _tid: i32) -> Result<()> {
+    fn restore_outside(_image: &Self::Image, _tid: i32, _outside: &mut Outside) -> Result<()> {
         Ok(())
+    }
+}
+
+/// What is known when new threads are given something from outside.
+#[derive(Debug, Default)]
+pub struct Outside {
+    /// Of the host that they come from.
+    pub origin: Defaults,
+    /// Of this one.
+    pub here: Defaults,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+impl Outside {
+    /// Many threads may have the same to say.
+    pub fn warn(&mut self, what: String) {
+        if !self.warnings.contains(&what) {
+            self.warnings.push(what);
+        }
     }
 }
 
@@ -169,9 +190,13 @@ macro_rules! task_kinds {
             }
 
             /// Sets from outside what can be.
-            pub fn restore_outside(&self, tid: i32) -> $crate::error::Result<()> {
+            pub fn restore_outside(
+                &self,
+                tid: i32,
+                outside: &mut $crate::resources::Outside,
+            ) -> $crate::error::Result<()> {
                 use $crate::error::Capturing;
-                $(<$Kind as $crate::resources::TaskKind>::restore_outside(&self.$field, tid)
+                $(<$Kind as $crate::resources::TaskKind>::restore_outside(&self.$field, tid, outside)
                     .capturing(<$Kind as $crate::resources::TaskKind>::NAME)?;)*
                 Ok(())
             }

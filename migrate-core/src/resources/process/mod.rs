@@ -1,12 +1,12 @@
 //! What belongs to the process as a whole.
 
+pub mod adjustments;
 pub mod attributes;
 mod handlers;
 mod interval_timers;
 pub mod limits;
 pub mod lock_future;
 pub mod memory_map;
-pub mod posix_timers;
 pub mod record_locks;
 pub mod surroundings;
 
@@ -38,10 +38,10 @@ pub struct ProcessState {
     pub surroundings: surroundings::Surroundings,
     /// Whether later mappings are locked.
     pub lock_future: lock_future::LockFuture,
+    /// What files of /proc set.
+    pub adjustments: adjustments::Adjustments,
     /// Resource limits.
     pub limits: limits::Limits,
-    /// Timers of timer_create.
-    pub posix_timers: posix_timers::PosixTimers,
     /// What is read and set from inside.
     pub calls: ProcessCalls,
 }

@@ -61,7 +61,7 @@ impl CredentialsImage {
             bounding: record.bounding,
             ambient: record.ambient,
             securebits: record.securebits,
-            no_new_privs: record.no_new_privs != 0,
+            no_new_privs: record.atomic_flags & NO_NEW_PRIVS != 0,
         })
     }
 }
@@ -69,6 +69,8 @@ impl CredentialsImage {
 /// The kind.
 pub enum Credentials {}
 
+/// PFA_NO_NEW_PRIVS of `atomic_flags`.
+const NO_NEW_PRIVS: u64 = 1;
 const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
 const SECBIT_KEEP_CAPS: u64 = 1 << 4;
 /// `struct __user_cap_header_struct` version 3: two words of 32 capabilities.

@@ -4,18 +4,23 @@ mod alternate_stack;
 mod clear_child_tid;
 pub mod cpu;
 mod credentials;
+mod io_flusher;
 mod name;
+pub mod parent_death;
 mod pending_signals;
 mod personality;
 mod robust_list;
 mod rseq;
-mod scheduling;
+pub mod scheduling;
+mod speculation;
 mod timer_slack;
+mod traps;
+pub mod unmovable;
 
 use bincode::{Decode, Encode};
 pub use clear_child_tid::ClearChildTid;
 pub use credentials::{Credentials, CredentialsImage};
-pub use pending_signals::{ProcessSignals, timer_that_sent};
+pub use pending_signals::ProcessSignals;
 
 use super::{Row, TaskKind, task_kinds};
 
@@ -41,6 +46,14 @@ task_kinds! {
         personality: personality::Personality,
         /// How late its timers may be.
         timer_slack: timer_slack::TimerSlack,
+        /// Instructions that fault.
+        traps: traps::Traps,
+        /// What the CPU may not guess.
+        speculation: speculation::Speculation,
+        /// Whether its allocations wait for I/O.
+        io_flusher: io_flusher::IoFlusher,
+        /// What it gets at its parent's end.
+        parent_death: parent_death::ParentDeath,
         /// Signals sent to this thread that wait.
         pending_signals: pending_signals::ThreadSignals,
     }
