@@ -13,6 +13,7 @@ mod parallel;
 pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipes;
+pub mod posix_timers;
 pub mod process_memory;
 pub mod regs;
 pub mod remote;

@@ -36,6 +36,16 @@ const RESTLESS: &[(&str, &str)] = &[
     ("threads_restless", "SigBlk: "),
     ("file_offset", "descriptor 5: pos: "),
     ("itimer_periodic", "ShdPnd: "),
+    ("timer_periodic", "Pnd: "),
+    ("timer_random", "Pnd: "),
+    ("timer_random", "timers: "),
+    // libc makes one for each expiry.
+    ("timer_libc_thread", "memory: "),
+    ("timer_libc_thread", "hreads: "),
+    ("timer_libc_thread", "thread"),
+    ("timer_libc_thread", "SigBlk: "),
+    // Of a timer that has been set anew: the kernel would drop it.
+    ("timer_waiting", "ShdPnd: "),
     // Inside the call its temporary mask shows, between two calls its own.
     ("call_ppoll", "SigBlk: "),
     ("call_pselect", "SigBlk: "),

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::Making;
 use super::shell::Shell;
 use super::threads::Standing;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Capturing, Doing, Error, Result};
 use crate::fault;
 use crate::image::Final;
 use crate::protocol::message::Ready;
@@ -23,7 +23,7 @@ use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
 use crate::resources::file::NewFiles;
 use crate::resources::process::record_locks::{self, AT_ONCE, RecordLock};
-use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, surroundings};
+use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
 use crate::resources::thread::{Credentials, cpu, parent_death};
 use crate::state::{Arrival, Named, StateDirectory};
 
@@ -89,7 +89,7 @@ pub fn prepare(
     }
     making.lock_memory()?;
     let others = std::mem::take(&mut making.threads).restore(others, &mut making.shell, &mut making.outside)?;
-    restore_first_thread(&mut making, &image)?;
+    restore_first_thread(&mut making, &image, steps.began)?;
     warnings.append(&mut making.outside.warnings);
     steps.done("restore threads");
     let named = making.named;
@@ -115,13 +115,15 @@ pub fn prepare(
 }
 
 struct Steps {
+    began: Instant,
     list: Vec<(String, u64)>,
     since: Instant,
 }
 
 impl Default for Steps {
     fn default() -> Self {
-        Steps { list: Vec::new(), since: Instant::now() }
+        let began = Instant::now();
+        Steps { began, list: Vec::new(), since: began }
     }
 }
 
@@ -156,13 +158,19 @@ fn set_memory_map(making: &mut Making, image: &Final, executable: &OwnedFd) -> R
     Ok(())
 }
 
-/// The first thread's own calls and the process's; credentials last of all, and after them what they reset.
-fn restore_first_thread(making: &mut Making, image: &Final) -> Result<()> {
+/// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `got`: when the image came.
+fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Result<()> {
     let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
     first.calls.restore_outside(making.shell.pid, &mut making.outside)?;
     let mut batch = Batch::new();
     image.process.calls.restore(&mut batch);
     lock_future::restore(image.process.lock_future, &mut batch);
+    let timers = &image.process.posix_timers;
+    if !timers.is_empty() {
+        // Its handlers must be there before a timer can expire.
+        making.shell.run(&std::mem::take(&mut batch))?;
+        timers.restore(got.elapsed(), |batch| making.shell.run(batch)).capturing(posix_timers::ROW.0)?;
+    }
     // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();
     batch.must(libc::SYS_close_range, [socket.into(), u64::from(u32::MAX).into(), 0.into()]);

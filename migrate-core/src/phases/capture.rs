@@ -1,5 +1,7 @@
 //! Capture: what the frozen process is, read in batches, while the page streams send what memory is still to be sent.
 
+use std::time::Instant;
+
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
 use migrate_linux::remote::{Batch, Ticket};
@@ -25,6 +27,7 @@ use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::process::limits::Limits;
 use crate::resources::process::memory_map::MemoryMap;
+use crate::resources::process::posix_timers::{self, PosixTimers, Told};
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState, adjustments, lock_future};
 use crate::resources::thread::cpu::{self, Cpu, Xstate};
@@ -38,6 +41,8 @@ pub struct Captured<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) image: Final,
+    /// When its POSIX timers were asked.
+    pub(super) timers_since: Instant,
     /// What the page streams had done before the last round.
     pub(super) counted: Counted,
 }
@@ -66,7 +71,11 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     undo.held.fault(5)?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     let CapturedFiles { files, descriptors, locks } = capture_files(&mut subject, process)?;
-    let (process_state, threads) = capture_tasks(process, &subject, &pages)?;
+    let timers = capture_timers(process)?;
+    let timers_since = timers.since();
+    let (mut process_state, threads) = capture_tasks(process, &subject, &pages)?;
+    let losses;
+    (process_state.posix_timers, losses) = timers.image(&process.timers, &process.threads)?;
     if let Some(loss) = parent_death::loss(threads.iter().map(|thread| thread.calls.parent_death)) {
         record.warn(loss);
     }
@@ -87,7 +96,8 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     // Ending the dirty tracking takes 25 ms a GiB: later.
     undo.held.pages = Some(pages);
     record.step("capture");
-    Ok(Captured { record, undo, subject, image, counted })
+    losses.into_iter().for_each(|loss| record.warn(loss));
+    Ok(Captured { record, undo, subject, image, timers_since, counted })
 }
 
 /// Sets the page streams to work on what is left, and says how the address space has changed.
@@ -139,6 +149,14 @@ fn capture_files(subject: &mut Subject, process: &mut FrozenProcess) -> Result<C
         return Err(Error::Refused(findings.obstacles));
     }
     subject.files.capture(process)
+}
+
+/// Before the signals are read that wait: one that expires in between is found among these.
+fn capture_timers(process: &mut FrozenProcess) -> Result<Told> {
+    let timers = std::mem::take(&mut process.timers);
+    let told = posix_timers::ask(&timers, |batch| process.run(batch)).capturing(posix_timers::ROW.0);
+    process.timers = timers;
+    told
 }
 
 fn capture_tasks(
@@ -217,6 +235,7 @@ fn capture_tasks(
         lock_future: lock_future::answer(locked, now.vm_locked, there, &results),
         adjustments: adjustments::capture(pid)?,
         limits: Limits(limits.map(|l| (l.soft, l.hard))),
+        posix_timers: PosixTimers::default(),
         calls,
     };
     Ok((state, threads))

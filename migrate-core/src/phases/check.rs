@@ -13,6 +13,7 @@ use crate::memory::layout;
 use crate::plan::{Options, Plan};
 use crate::proc::link::LinkTarget;
 use crate::proc::stat::read_cpu_time;
+use crate::proc::timers::read_timers;
 use crate::resources::{file, process};
 
 /// How long it is watched to see whether it computes.
@@ -145,6 +146,10 @@ fn resources(subject: &Subject) -> Vec<Resource> {
         process::surroundings::ROW.0,
         format!("working directory {}, root {}", shown(&subject.working_directory), shown(&subject.root)),
     );
+    let timers = read_timers(subject.pid).map_or(0, |timers| timers.len());
+    if timers > 0 {
+        add(process::posix_timers::ROW.0, timers.to_string());
+    }
     for shared in &subject.files.list {
         let view = &shared.file.view;
         let numbers: Vec<String> = shared.numbers.iter().map(ToString::to_string).collect();

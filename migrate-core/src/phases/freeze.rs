@@ -14,7 +14,7 @@ use super::pages::Pages;
 use super::pre_copy::Precopied;
 use super::record::Record;
 use super::stop::{SeizedProcess, Standstill, Statuses};
-use super::subject::{Subject, posix_timers};
+use super::subject::Subject;
 use super::undo::UndoList;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
@@ -22,6 +22,8 @@ use crate::memory::layout::{AddressSpace, Pace};
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
 use crate::proc::status::{Status, read_task_status};
+use crate::proc::timers::{PosixTimer, read_timers};
+use crate::resources::process::posix_timers;
 use crate::resources::thread::unmovable;
 use crate::resources::{FrozenThread, Shown};
 
@@ -31,6 +33,8 @@ pub struct FrozenProcess {
     pub threads: Vec<FrozenThread>,
     /// Its `/proc/PID/status`, read when they stood.
     pub status: Status,
+    /// Its POSIX timers.
+    pub timers: Vec<PosixTimer>,
     _leftover: Option<Statuses>,
     /// In it, once it is there.
     pub executor: Option<Executor>,
@@ -82,15 +86,25 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let Standstill { threads, status, leftover } = stopped?;
     let confined = threads.iter().any(|t| t.shown.seccomp);
     let unmovable = unmovable_of(&threads);
-    undo.held.frozen =
-        Some(FrozenProcess { threads, status, _leftover: leftover, executor: None, gadget: 0, pinned: false });
+    let frozen = FrozenProcess {
+        threads,
+        status,
+        timers: Vec::new(),
+        _leftover: leftover,
+        executor: None,
+        gadget: 0,
+        pinned: false,
+    };
+    undo.held.frozen = Some(frozen);
     undo.held.fault(4)?;
+    let frozen = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
+    frozen.timers = read_timers(pid).doing(|| format!("read the timers of {pid}"))?;
     let mut obstacles = subject.space.read_quickly(pid, Pace::Frozen)?;
     if pages.shared.may_be_shared() {
         subject.search_again();
     }
     obstacles.extend(subject.shared_memory()?);
-    obstacles.extend(posix_timers(pid));
+    obstacles.extend(frozen.timer_obstacles());
     obstacles.extend(unmovable?);
     if confined {
         obstacles.push("a thread of it runs under seccomp; that cannot move yet".into());
@@ -98,7 +112,6 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     if !obstacles.is_empty() {
         return Err(Error::Refused(obstacles));
     }
-    let frozen = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     frozen.gadget = find_gadget(&subject.space.layout, &pages.source)?;
     record.step("freeze");
     Ok(Frozen { record, undo, subject, pages })
@@ -188,7 +201,15 @@ impl FrozenProcess {
             return Err(Error::Refused(vec!["it runs under seccomp".into()]));
         }
         let threads = vec![FrozenThread { stopped, pid, tid: pid, shown: Shown::by_text(&status) }];
-        let mut process = FrozenProcess { threads, status, _leftover: None, executor: None, gadget, pinned: false };
+        let mut process = FrozenProcess {
+            threads,
+            status,
+            timers: Vec::new(),
+            _leftover: None,
+            executor: None,
+            gadget,
+            pinned: false,
+        };
         process.inject_executor(&space.layout, &source)?;
         Ok(process)
     }
@@ -227,6 +248,12 @@ impl FrozenProcess {
         let first =
             self.threads.first_mut().ok_or_else(|| Error::Invalid("a frozen process without threads".into()))?;
         Ok(executor.calls_in(&mut first.stopped)?.run(batch)?)
+    }
+
+    /// Reasons why its POSIX timers cannot move.
+    fn timer_obstacles(&self) -> Vec<String> {
+        let tids: Vec<i32> = self.threads.iter().map(|t| t.tid).collect();
+        posix_timers::obstacles(&self.timers, self.threads.first().map_or(0, |t| t.pid), &tids)
     }
 
     /// Its first thread.

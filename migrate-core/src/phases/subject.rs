@@ -19,6 +19,7 @@ use crate::proc::maps::read_maps;
 use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status, read_task_status};
 use crate::proc::timers::read_timers;
+use crate::resources::process::posix_timers;
 use crate::resources::thread::CredentialsImage;
 
 /// The process to be moved.
@@ -304,17 +305,10 @@ pub fn children_of(pid: i32) -> Result<Vec<String>> {
     Ok(reasons)
 }
 
-/// The reason that its POSIX timers are, if it has any.
-pub fn posix_timers(pid: i32) -> Option<String> {
-    // A kernel without this file (CONFIG_CHECKPOINT_RESTORE) cannot take processes either.
-    let timers = read_timers(pid).ok().filter(|timers| !timers.is_empty())?;
-    Some(format!("it has {} POSIX timer(s) (timer_create); they cannot move yet", timers.len()))
-}
-
 /// Reasons in what ties it to others.
 fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
     let mut reasons = children_of(pid)?;
-    reasons.extend(posix_timers(pid));
+    reasons.extend(timers(pid, status)?);
     for (kind, name) in [
         ("mnt", "mount"),
         ("net", "network"),
@@ -337,6 +331,18 @@ fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
         reasons.push("its first thread has ended while others go on; that cannot move yet".into());
     }
     Ok(reasons)
+}
+
+/// The reasons that its POSIX timers are.
+fn timers(pid: i32, status: &Status) -> Result<Vec<String>> {
+    let timers = read_timers(pid).doing(|| format!("read the timers of {pid}"))?;
+    if timers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let inside = innermost(&status.ns_pid, pid);
+    let mut tids = vec![inside];
+    tids.extend(other_threads(pid)?.into_iter().map(|(tid, _)| tid));
+    Ok(posix_timers::obstacles(&timers, inside, &tids))
 }
 
 /// The reason that it is no 64-bit program, if it is none: by the header of its executable (elf(5)).

@@ -32,12 +32,13 @@ impl Prepared<'_, '_> {
 
 /// One round trip for Prepare; the pages' barriers come in the same time.
 pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> {
-    let Captured { record, mut undo, subject, image, counted } = captured;
+    let Captured { record, mut undo, subject, mut image, timers_since, counted } = captured;
     record.enter(Phase::Transfer);
     let began = Instant::now();
     let held = &mut undo.held;
     let peer = held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
     let locks = image.locks.clone();
+    image.process.posix_timers.sent_after(timers_since.elapsed());
     peer.send(&ToDestination::Prepare(Box::new(image)))?;
     fault::point(7, peer.stream())?;
     // While the destination works.

@@ -27,6 +27,7 @@ pub fn rows() -> Vec<Row> {
         one(thread::CREDENTIALS),
         ThreadCalls::KINDS.to_vec(),
         ProcessCalls::KINDS.to_vec(),
+        one(process::posix_timers::ROW),
         one(process::adjustments::ROW),
         one(process::limits::ROW),
         one(process::surroundings::ROW),

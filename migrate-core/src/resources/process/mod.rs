@@ -7,6 +7,7 @@ mod interval_timers;
 pub mod limits;
 pub mod lock_future;
 pub mod memory_map;
+pub mod posix_timers;
 pub mod record_locks;
 pub mod surroundings;
 
@@ -42,6 +43,8 @@ pub struct ProcessState {
     pub adjustments: adjustments::Adjustments,
     /// Resource limits.
     pub limits: limits::Limits,
+    /// Timers of timer_create.
+    pub posix_timers: posix_timers::PosixTimers,
     /// What is read and set from inside.
     pub calls: ProcessCalls,
 }

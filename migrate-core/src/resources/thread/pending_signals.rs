@@ -1,12 +1,13 @@
 //! Signals that were sent and not yet taken, with everything that came with them (`siginfo_t`), in their order: those of one
 //! thread and those of the process. Read without taking them (PTRACE_PEEKSIGINFO); queued again by the new thread itself, which
-//! alone may use the kernel's own si_codes (rt_sigqueueinfo(2)).
+//! alone may use the kernel's own si_codes (rt_sigqueueinfo(2)). Those of POSIX timers are not among them: the timers send them
+//! again ([`posix_timers`](crate::resources::process::posix_timers)).
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Results};
 use migrate_linux::thread_probe::ThreadRecord;
-use migrate_linux::tracee::{SIGINFO_SIZE, Stopped};
+use migrate_linux::tracee::{RawSiginfo, SIGINFO_SIZE, Stopped};
 
 use crate::error::Result;
 use crate::resources::{FrozenThread, TaskKind};
@@ -22,8 +23,21 @@ pub struct QueuedSignals {
     pub tid: i32,
 }
 
-fn signal_number(info: &[u8; SIGINFO_SIZE]) -> i32 {
-    i32::from_le_bytes([info[0], info[1], info[2], info[3]])
+/// A word of a `siginfo_t`.
+fn word(info: &RawSiginfo, at: usize) -> i32 {
+    info.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes)
+}
+
+fn signal_number(info: &RawSiginfo) -> i32 {
+    word(info, 0)
+}
+
+/// The ID of the POSIX timer that sent it, if one did.
+pub fn timer_that_sent(info: &RawSiginfo) -> Option<i32> {
+    const SI_TIMER: i32 = -2;
+    const SI_CODE: usize = 8;
+    const SI_TIMERID: usize = 16;
+    (word(info, SI_CODE) == SI_TIMER).then(|| word(info, SI_TIMERID))
 }
 
 /// Those of one thread, and the one that a batch in it took by accident.
@@ -40,6 +54,7 @@ impl TaskKind for ThreadSignals {
     fn answer(_asked: &(), _results: &Results, from: &FrozenThread) -> Result<QueuedSignals> {
         let mut signals = from.stopped.pending_signals(false)?;
         signals.extend(from.stopped.owed_signal());
+        signals.retain(|info| timer_that_sent(info).is_none());
         Ok(QueuedSignals { signals, pid: from.pid, tid: from.tid })
     }
 
@@ -71,7 +86,7 @@ impl TaskKind for ProcessSignals {
     fn answer(_asked: &(), _results: &Results, from: &FrozenThread) -> Result<QueuedSignals> {
         let mut signals = from.stopped.pending_signals(true)?;
         // The SIGSTOP that pins it to the source during the commit is not the program's.
-        signals.retain(|info| signal_number(info) != libc::SIGSTOP);
+        signals.retain(|info| signal_number(info) != libc::SIGSTOP && timer_that_sent(info).is_none());
         Ok(QueuedSignals { signals, pid: from.pid, tid: from.pid })
     }
 

@@ -1,0 +1,416 @@
+//! The timers of timer_create(2): ID, clock, how they notify and whom (SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD_ID, which is also what
+//! a C library makes of SIGEV_THREAD), sigev_value, interval, and when they expire next. The time that the process stands still
+//! counts, as it does for a process that is only stopped.
+//!
+//! A timer that has expired, and whose signal waits, is made to expire again over there: then the kernel itself counts what it
+//! misses until the signal is taken, and the signal comes once. What the kernel tells nobody, and is lost:
+//!
+//! - how often a timer has expired while its signal waited, and what timer_getoverrun(2) said last; both begin at 0;
+//! - of a timer of CLOCK_REALTIME, whether a change of the clock is to move it (TIMER_ABSTIME): it expires after the time that was left.
+//!
+//! A signal that waits of a timer that has been set anew or deleted since is not told from one that is still wanted
+//! (timer_settime(2) leaves open whether it comes), nor are two timers that send the same signal kept in order.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use bincode::{Decode, Encode};
+use migrate_linux::libc;
+use migrate_linux::remote::{Batch, RemoteBuffer, Results};
+
+use crate::error::{Error, Result};
+use crate::proc::timers::{Notify, PosixTimer};
+use crate::resources::thread::timer_that_sent;
+use crate::resources::{FrozenThread, Row};
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TimerImage {
+    id: i32,
+    clock: i32,
+    /// `sigev_notify`.
+    notify: i32,
+    signal: i32,
+    value: u64,
+    /// With SIGEV_THREAD_ID, in its PID namespace.
+    thread: i32,
+    /// Nanoseconds; 0: it expires once.
+    interval: u64,
+    /// Nanoseconds until it expires; 0: it is not set.
+    left: u64,
+    /// It has expired, and its signal waits.
+    expired: bool,
+}
+
+/// All of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Default)]
+pub struct PosixTimers {
+    timers: Vec<TimerImage>,
+    /// How long ago they were asked when this was sent, nanoseconds.
+    age: u64,
+}
+
+/// What each said at a point in time.
+#[derive(Debug)]
+pub struct Told {
+    /// Nanoseconds: interval and what is left; how many were missed.
+    times: Vec<(u64, u64, u64)>,
+    /// When they had not been asked yet, and when all had been.
+    asked: (Instant, Instant),
+}
+
+/// What of them moves.
+pub const ROW: Row = (
+    "POSIX timers",
+    "of any clock: ID, what and whom they notify, interval, when they expire next; one that has expired notifies once; not how often one was missed",
+);
+
+/// With kernels that cannot be told the ID of a timer (before Linux 6.16), all lower ones are made and deleted first: half a
+/// microsecond each.
+const HIGHEST_COUNTED_ID: i32 = 50_000;
+const PR_TIMER_CREATE_RESTORE_IDS: i32 = 77;
+/// `struct itimerspec`, `struct sigevent`.
+const TIMES: usize = 32;
+const EVENT: usize = 64;
+const SECOND: u64 = 1_000_000_000;
+/// Low bits of a dynamic clock's ID (linux/posix-timers_types.h): the clock of one thread, that of an open device.
+const PER_THREAD: i32 = 4;
+const DEVICE: i32 = 3;
+
+/// The process, or (true) the thread, whose CPU time a clock measures; 0: the one that made the timer.
+fn measured(clock: i32) -> Option<(i32, bool)> {
+    (clock < 0 && clock & DEVICE != DEVICE).then_some((!(clock >> 3), clock & PER_THREAD != 0))
+}
+
+/// Reasons why they cannot move. `pid`, `tids`: the process and its threads in its own PID namespace.
+pub fn obstacles(timers: &[PosixTimer], pid: i32, tids: &[i32]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for timer in timers {
+        let id = timer.id;
+        let why = match (timer.clock, measured(timer.clock)) {
+            (_, Some((0, true))) if tids.len() > 1 => {
+                "measures the CPU time of one thread (CLOCK_THREAD_CPUTIME_ID); the kernel does not tell of which"
+                    .into()
+            }
+            (_, Some((thread, true))) if thread != 0 && !tids.contains(&thread) => {
+                format!("measures the CPU time of thread {thread}, which has ended")
+            }
+            (_, Some((other, false))) if other != 0 && other != pid => {
+                format!("measures the CPU time of process {other}, which stays")
+            }
+            (_, Some(_)) => continue,
+            (clock, None) if clock >= 0 => continue,
+            (clock, None) => format!("is of clock {clock:#x}, which belongs to a device"),
+        };
+        reasons.push(format!("timer {id} (timer_create) {why}; it cannot move: have the program delete it"));
+    }
+    let highest = timers.iter().map(|t| t.id).max().unwrap_or(0);
+    if highest > HIGHEST_COUNTED_ID && !migrate_linux::posix_timers::ids_can_be_chosen() {
+        reasons.push(format!(
+            "timer {highest} (timer_create): Linux before 6.16 can only make timers with IDs in order, and so many would take too long"
+        ));
+    }
+    reasons
+}
+
+/// Asks all of them, from inside the process.
+pub fn ask(timers: &[PosixTimer], mut run: impl FnMut(&Batch) -> Result<Results>) -> Result<Told> {
+    let before = Instant::now();
+    let mut times = Vec::with_capacity(timers.len());
+    let mut rest = timers;
+    while !rest.is_empty() {
+        let mut batch = Batch::new();
+        let mut asked = Vec::new();
+        while let Some((timer, others)) = rest.split_first()
+            && batch.has_room_for(2, TIMES + 16)
+        {
+            let place = batch.buffer(TIMES);
+            batch.must(libc::SYS_timer_gettime, [timer.id.into(), place.into()]);
+            asked.push((place, batch.call(libc::SYS_timer_getoverrun, [timer.id.into()])));
+            rest = others;
+        }
+        let results = run(&batch)?;
+        for (place, missed) in asked {
+            let ns = |at| {
+                let (s, ns) = (results.word(place, at), results.word(place, at + 8));
+                s.saturating_mul(SECOND).saturating_add(ns)
+            };
+            times.push((ns(0), ns(16), results.value(missed).unwrap_or(0)));
+        }
+    }
+    Ok(Told { times, asked: (before, Instant::now()) })
+}
+
+impl Told {
+    /// They have been asked by then.
+    pub fn since(&self) -> Instant {
+        self.asked.1
+    }
+
+    /// What travels, and what is lost. Reads which signals wait, so that a timer that has expired since it was asked is found too.
+    pub fn image(self, timers: &[PosixTimer], threads: &[FrozenThread]) -> Result<(PosixTimers, Vec<String>)> {
+        if timers.is_empty() {
+            return Ok((PosixTimers::default(), Vec::new()));
+        }
+        let by_tid: HashMap<i32, &FrozenThread> = threads.iter().map(|t| (t.stopped.tid(), t)).collect();
+        let targets: HashSet<i32> = timers.iter().filter(|t| t.to_thread).map(|t| t.target).collect();
+        let mut waiting = HashSet::new();
+        let first = threads.first().map(|t| (t, true));
+        for (thread, shared) in first.into_iter().chain(targets.iter().filter_map(|t| Some((*by_tid.get(t)?, false)))) {
+            waiting.extend(thread.stopped.pending_signals(shared)?.iter().filter_map(timer_that_sent));
+        }
+        // At most; at least as long lies between the answer and the look at the signals.
+        let since = nanoseconds(self.asked.0.elapsed());
+        let (mut images, mut losses) = (Vec::with_capacity(timers.len()), Vec::new());
+        for (timer, (interval, left, missed)) in timers.iter().zip(self.times) {
+            let PosixTimer { id, signal, value, clock, .. } = *timer;
+            let mut notify = match timer.notify {
+                Notify::Signal => libc::SIGEV_SIGNAL,
+                Notify::None => libc::SIGEV_NONE,
+                Notify::Thread => libc::SIGEV_THREAD,
+            };
+            let target = by_tid.get(&timer.target).filter(|_| timer.to_thread);
+            match target {
+                Some(_) => notify |= libc::SIGEV_THREAD_ID,
+                // The thread has ended: the timer runs, and nobody is told.
+                None if timer.to_thread => notify = libc::SIGEV_NONE,
+                None => {}
+            }
+            // What is left of one that expires once says whether its signal is of an earlier time, when it was set anew.
+            let expired = waiting.contains(&id) && (interval > 0 || left <= since);
+            if missed > 0 {
+                losses.push(format!(
+                    "timer {id}: timer_getoverrun says 0 over there until it expires again, and said {missed} here"
+                ));
+            }
+            let thread = target.map_or(0, |t| t.tid);
+            images.push(TimerImage { id, clock, notify, signal, value, thread, interval, left, expired });
+        }
+        // As they are made.
+        images.sort_by_key(|t| t.id);
+        Ok((PosixTimers { timers: images, age: 0 }, losses))
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl TimerImage {
+    /// Nanoseconds from now until it expires, when so many have passed since it was asked; 0 and less: it has. None: it is not set.
+    fn due(&self, passed: u64) -> Option<i64> {
+        // CPU time has not passed.
+        let passed = if measured(self.clock).is_some() { 0 } else { signed(passed) };
+        let due = signed(self.left).saturating_sub(passed);
+        match (self.expired, signed(self.interval)) {
+            (true, 0) => Some(0),
+            // The last of its expiries that lies behind.
+            (true, interval) if due > 0 => Some(due.rem_euclid(interval) - interval),
+            (true, _) => Some(due),
+            (false, _) => (self.left > 0).then_some(due),
+        }
+    }
+
+    fn event(&self) -> [u8; EVENT] {
+        let mut bytes = [0; EVENT];
+        bytes[..8].copy_from_slice(&self.value.to_le_bytes());
+        for (at, word) in [(8, self.signal), (12, self.notify), (16, self.thread)] {
+            bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// `now`: what its clock shows, if it is to expire at once.
+    fn add_set(&self, due: i64, now: Option<u64>, batch: &mut Batch) {
+        // 0 would mean not to set it.
+        let (flags, value) = match now {
+            Some(now) => (libc::TIMER_ABSTIME, signed(now).saturating_add(due).max(1)),
+            None => (0, due.max(1)),
+        };
+        let mut bytes = Vec::with_capacity(TIMES);
+        for ns in [self.interval, value.unsigned_abs()] {
+            bytes.extend((ns / SECOND).to_le_bytes().into_iter().chain((ns % SECOND).to_le_bytes()));
+        }
+        let times = batch.bytes(&bytes);
+        batch.must(libc::SYS_timer_settime, [self.id.into(), flags.into(), times.into(), 0.into()]);
+    }
+}
+
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+impl PosixTimers {
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.timers.is_empty()
+    }
+
+    /// Has them know how long ago they were asked, shortly before they are sent.
+    pub fn sent_after(&mut self, age: Duration) {
+        self.age = nanoseconds(age);
+    }
+
+    /// Makes them, and sets them, in a process that has all its threads and its handlers, and got its image so long ago.
+    ///
+    /// The signals of those that are overdue wait when this is done.
+    pub fn restore(&self, got: Duration, mut run: impl FnMut(&Batch) -> Result<Results>) -> Result<()> {
+        let passed = self.age.saturating_add(nanoseconds(got));
+        let overdue = |timer: &&TimerImage| timer.due(passed).is_some_and(|due| due <= 0);
+        let clocks: HashSet<i32> = self.timers.iter().filter(overdue).map(|t| t.clock).collect();
+        let mut batch = Batch::new();
+        let chosen = batch.call(libc::SYS_prctl, choose_ids(true));
+        let mut places: HashMap<i32, RemoteBuffer> = HashMap::new();
+        for clock in clocks {
+            let place = batch.buffer(16);
+            batch.must(libc::SYS_clock_gettime, [clock.into(), place.into()]);
+            places.insert(clock, place);
+        }
+        let results = run(&batch)?;
+        let chosen = results.value(chosen).is_ok();
+        let now = |clock: i32| {
+            let place = *places.get(&clock)?;
+            Some(results.word(place, 0).saturating_mul(SECOND).saturating_add(results.word(place, 8)))
+        };
+        let mut making = Making { batch: Batch::new(), made: Vec::new(), run };
+        let mut next = 0;
+        for timer in &self.timers {
+            if !chosen {
+                making.count_up(&mut next, timer.id)?;
+            }
+            making.make(timer)?;
+            if let Some(due) = timer.due(passed) {
+                timer.add_set(due, now(timer.clock).filter(|_| due <= 0), &mut making.batch);
+            }
+        }
+        if chosen {
+            making.batch.must(libc::SYS_prctl, choose_ids(false));
+        }
+        making.flush()
+    }
+}
+
+fn choose_ids(on: bool) -> [migrate_linux::remote::Arg; 5] {
+    [PR_TIMER_CREATE_RESTORE_IDS.into(), i32::from(on).into(), 0.into(), 0.into(), 0.into()]
+}
+
+/// Timers being made, in as few batches as it takes.
+struct Making<R> {
+    batch: Batch,
+    /// The IDs wanted, and where those that they got are.
+    made: Vec<(i32, RemoteBuffer)>,
+    run: R,
+}
+
+impl<R: FnMut(&Batch) -> Result<Results>> Making<R> {
+    fn make_room(&mut self) -> Result<()> {
+        // For two timers: making them, and setting them or deleting one of them.
+        if self.batch.has_room_for(4, 2 * (EVENT + TIMES + 3 * 16)) { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let results = (self.run)(&std::mem::take(&mut self.batch))?;
+        match self.made.drain(..).find(|(wanted, place)| results.word(*place, 0) as i32 != *wanted) {
+            None => Ok(()),
+            Some((wanted, place)) => {
+                let got = results.word(place, 0) as i32;
+                Err(Error::Invalid(format!("timer {wanted} was to be made, and is {got}")))
+            }
+        }
+    }
+
+    fn make(&mut self, timer: &TimerImage) -> Result<()> {
+        self.make_room()?;
+        let event = self.batch.bytes(&timer.event());
+        // What it must be made with, where IDs can be chosen, and what it has been made with.
+        let id = self.batch.bytes(&u64::from(timer.id as u32).to_le_bytes());
+        self.batch.must(libc::SYS_timer_create, [timer.clock.into(), event.into(), id.into()]);
+        self.made.push((timer.id, id));
+        Ok(())
+    }
+
+    /// Uses up the IDs before this one. They are given in order, from 0.
+    fn count_up(&mut self, next: &mut i32, id: i32) -> Result<()> {
+        if !(*next..=HIGHEST_COUNTED_ID).contains(&id) {
+            return Err(Error::Refused(vec![format!("timer {id} cannot be made on this kernel")]));
+        }
+        while *next < id {
+            self.make_room()?;
+            let got = self.batch.buffer(8);
+            self.batch.must(libc::SYS_timer_create, [libc::CLOCK_MONOTONIC.into(), 0.into(), got.into()]);
+            self.batch.must(libc::SYS_timer_delete, [(*next).into()]);
+            *next += 1;
+        }
+        *next += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn timer(interval: u64, left: u64, expired: bool) -> TimerImage {
+        let clock = libc::CLOCK_MONOTONIC;
+        TimerImage { id: 0, clock, notify: 0, signal: 34, value: 0, thread: 0, interval, left, expired }
+    }
+
+    #[test]
+    fn when_it_expires_next() {
+        let cases = [
+            (timer(0, 0, false), None),
+            (timer(70, 0, false), None),
+            (timer(0, 500, false), Some(400)),
+            (timer(0, 30, false), Some(-70)),
+            (timer(70, 500, false), Some(400)),
+            (timer(70, 30, false), Some(-70)),
+            (timer(0, 0, true), Some(0)),
+            // It is due in 20, and was 50 ago.
+            (timer(70, 120, true), Some(-50)),
+            (timer(70, 100, true), Some(0)),
+            (timer(70, 60, true), Some(-40)),
+            (timer(0, u64::MAX, false), Some(i64::MAX - 100)),
+        ];
+        for (timer, due) in cases {
+            assert_eq!(timer.due(100), due, "{timer:?}");
+        }
+        let on_the_cpu = TimerImage { clock: -6, ..timer(0, 500, false) };
+        assert_eq!(on_the_cpu.due(100), Some(500));
+    }
+
+    #[test]
+    fn whose_time_a_clock_measures() {
+        assert_eq!(measured(-6), Some((0, false)));
+        assert_eq!(measured(-2), Some((0, true)));
+        assert_eq!(measured((!4711 << 3) | 6), Some((4711, true)));
+        assert_eq!(measured((!4711 << 3) | 2), Some((4711, false)));
+        assert_eq!(measured((!9 << 3) | DEVICE), None);
+        assert_eq!(measured(libc::CLOCK_TAI), None);
+    }
+
+    #[test]
+    fn what_cannot_move_is_named() {
+        let timer = |clock| PosixTimer {
+            id: 3,
+            signal: 34,
+            value: 0,
+            notify: Notify::Signal,
+            target: 10,
+            to_thread: false,
+            clock,
+        };
+        for clock in [libc::CLOCK_REALTIME, -6, -2, (!10 << 3) | 2, (!10 << 3) | 6] {
+            assert_eq!(obstacles(&[timer(clock)], 10, &[10]), Vec::<String>::new(), "{clock}");
+        }
+        let cases = [
+            (-2, "one thread"),
+            ((!11 << 3) | 2, "process 11"),
+            ((!12 << 3) | 6, "has ended"),
+            ((!9 << 3) | DEVICE, "device"),
+        ];
+        for (clock, word) in cases {
+            let reasons = obstacles(&[timer(clock)], 10, &[10, 11]);
+            assert!(reasons.len() == 1 && reasons[0].contains(word), "{reasons:?}");
+        }
+    }
+}
