@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use migrate_core::plan::{
-    Compression, DEFAULT_SOCKET, KernelStateChoice, Options, PidPolicy, Plan, TrackerChoice, WhenNotConverging,
+    ClockChoice, Compression, DEFAULT_SOCKET, KernelStateChoice, Options, PidPolicy, Plan, TrackerChoice,
+    WhenNotConverging,
 };
 use migrate_core::protocol::preamble::MigrationId;
 
@@ -139,6 +140,10 @@ pub struct Push {
     #[arg(long, value_name = "WAY", value_enum, default_value_t = KernelState::Auto)]
     pub kernel_state: KernelState,
 
+    /// What CLOCK_MONOTONIC and CLOCK_BOOTTIME are to it there, where the hosts' differ
+    #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Clock::Continue)]
+    pub clock: Clock,
+
     /// What to do when it changes its memory faster than it can be sent
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = NotConverging::Stop)]
     pub when_not_converging: NotConverging,
@@ -215,6 +220,14 @@ pub enum KernelState {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Clock {
+    /// They go on, in a time namespace of its own
+    Continue,
+    /// They are the host's, and jump
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum NotConverging {
     /// Stop it anyway, for longer than --max-downtime
     Stop,
@@ -246,6 +259,10 @@ impl Push {
                 KernelState::Auto => KernelStateChoice::Auto,
                 KernelState::Ebpf => KernelStateChoice::Ebpf,
                 KernelState::Ptrace => KernelStateChoice::Ptrace,
+            },
+            clock: match self.clock {
+                Clock::Continue => ClockChoice::Continue,
+                Clock::Host => ClockChoice::Host,
             },
             when_not_converging: match self.when_not_converging {
                 NotConverging::Stop => WhenNotConverging::Stop,
@@ -300,7 +317,7 @@ mod tests {
     #[test]
     fn every_flag_arrives() {
         let line = "migrate-cli push 1 [::1]:9 --pid namespace --max-downtime 1.5s --max-rounds 0 --streams 4 \
-                    --tracker pagemap-scan --kernel-state ebpf --when-not-converging fail --verify --compress zstd --bandwidth 100M --json -v --socket /s --no-agent";
+                    --tracker pagemap-scan --kernel-state ebpf --clock host --when-not-converging fail --verify --compress zstd --bandwidth 100M --json -v --socket /s --no-agent";
         let push = parse(line).expect("valid");
         assert!(push.json && push.verbose && push.no_agent && !push.quiet);
         assert_eq!(push.socket, PathBuf::from("/s"));
@@ -309,7 +326,7 @@ mod tests {
         assert_eq!(options.max_downtime, Duration::from_millis(1500));
         assert_eq!((options.max_rounds, options.streams), (0, 4));
         assert_eq!(options.tracker, TrackerChoice::PagemapScan);
-        assert_eq!(options.kernel_state, KernelStateChoice::Ebpf);
+        assert_eq!((options.kernel_state, options.clock), (KernelStateChoice::Ebpf, ClockChoice::Host));
         assert_eq!(options.when_not_converging, WhenNotConverging::Fail);
         assert!(options.verify);
         assert_eq!((options.compress, options.bandwidth), (Compression::Zstd, Some(100 << 20)));

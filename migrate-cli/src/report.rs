@@ -25,6 +25,7 @@ pub fn bare_report(plan: &Plan, outcome: Outcome) -> Report {
         phases: Vec::new(),
         tracker: "none".into(),
         kernel_state: "ptrace".into(),
+        clock: "same".into(),
         throttled: None,
         verified: false,
         warnings: Vec::new(),
@@ -63,6 +64,7 @@ pub fn json(report: &Report) -> Value {
         "downtime": by_name(report.phases.iter().filter(|t| t.frozen && !t.part)),
         "tracker": report.tracker,
         "kernel_state": report.kernel_state,
+        "clock": report.clock,
         "throttle": report.throttled,
         "verified": report.verified,
         "warnings": report.warnings,
@@ -125,6 +127,11 @@ pub fn details(report: &Report) -> String {
     }
     line(format_args!("  changed pages were found by: {}", report.tracker));
     line(format_args!("  what the kernel knows of threads was read by: {}", report.kernel_state));
+    match report.clock.as_str() {
+        "continued" => line(format_args!("  its clocks go on in a time namespace: the hosts' differ")),
+        "host" => line(format_args!("  its clocks are the host's, and differ from those here")),
+        _ => {}
+    }
     if let Some(Throttled { percent, us, stood_us }) = report.throttled {
         let (us, stood) = (display_duration(us), display_duration(stood_us));
         line(format_args!("  slowed down by up to {percent} % for {us}, of which it stood {stood}"));
@@ -165,6 +172,7 @@ mod tests {
             ],
             tracker: "pagemap-scan".into(),
             kernel_state: "ebpf".into(),
+            clock: "continued".into(),
             throttled: Some(Throttled { percent: 60, us: 1_300_000, stood_us: 700_000 }),
             verified: false,
             warnings: vec!["careful".into()],
@@ -189,6 +197,7 @@ mod tests {
             "downtime": {"freeze": 300, "apply": 6000},
             "tracker": "pagemap-scan",
             "kernel_state": "ebpf",
+            "clock": "continued",
             "throttle": {"percent": 60, "us": 1300000, "stood_us": 700000},
             "verified": false,
             "warnings": ["careful"],

@@ -181,6 +181,8 @@ pub struct Report {
     pub tracker: String,
     /// How the kernel was asked for the state of threads: ebpf or ptrace.
     pub kernel_state: String,
+    /// What its clocks are there: `same` (the hosts' do not differ), `continued` (in a time namespace) or `host`.
+    pub clock: String,
     /// How it was slowed down; None: it was not.
     pub throttled: Option<Throttled>,
     /// Its memory was compared, and was the same there, before it ran there.

@@ -43,6 +43,16 @@ pub enum KernelStateChoice {
     Ptrace,
 }
 
+/// What the process's clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) are there, where the hosts' differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
+pub enum ClockChoice {
+    /// They go on, in a time namespace.
+    #[default]
+    Continue,
+    /// Those of the host: they jump.
+    Host,
+}
+
 /// What to do with a process that changes its memory faster than it can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
 pub enum WhenNotConverging {
@@ -87,6 +97,8 @@ pub struct Options {
     pub tracker: TrackerChoice,
     /// How the kernel is asked for the state of threads.
     pub kernel_state: KernelStateChoice,
+    /// What its clocks are there.
+    pub clock: ClockChoice,
     /// What to do when pre-copy does not converge.
     pub when_not_converging: WhenNotConverging,
     /// Bytes a second at most on the page connections; None: no limit.
@@ -106,6 +118,7 @@ impl Default for Options {
             streams: 2,
             tracker: TrackerChoice::default(),
             kernel_state: KernelStateChoice::default(),
+            clock: ClockChoice::default(),
             when_not_converging: WhenNotConverging::default(),
             bandwidth: None,
             compress: Compression::default(),

@@ -21,6 +21,18 @@ pub fn unshare_pid_and_mount() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the children that the calling process makes from now on a time namespace of their own: its offsets can be written to
+/// /proc/self/timens_offsets until the first of them is made. A child that shares memory (`CLONE_VM`) stays outside.
+///
+/// # Errors
+/// `EINVAL` without CONFIG_TIME_NS; `EPERM` without `CAP_SYS_ADMIN`; `ENOSPC` at the limit of
+/// /proc/sys/user/max_time_namespaces.
+pub fn unshare_time() -> io::Result<()> {
+    // linux/sched.h; not in nix.
+    const CLONE_NEWTIME: libc::c_int = 0x80;
+    Ok(nix::sched::unshare(CloneFlags::from_bits_retain(CLONE_NEWTIME))?)
+}
+
 /// fork(2) in a process that has one thread, so that all may be done in the child that could be done here.
 ///
 /// # Errors

@@ -186,7 +186,8 @@ fn bring_up() -> Result<Child, String> {
 /// A program that a test started. Dropped, it is killed wherever it is by now, and its directory removed.
 #[derive(Debug)]
 pub struct Started<'h> {
-    hosts: &'h Hosts,
+    /// Where it runs.
+    pub hosts: &'h Hosts,
     directory: TempDir,
     mark: String,
     /// Where it was when it was last moved or started.

@@ -36,6 +36,8 @@ pub struct Report {
     pub tracker: String,
     /// How the kernel was asked for the state of threads.
     pub kernel_state: String,
+    /// `same`, `continued` or `host`.
+    pub clock: String,
     /// How it was slowed down.
     pub throttle: Option<Throttle>,
     /// Its memory was compared before it ran there.

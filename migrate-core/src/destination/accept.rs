@@ -7,6 +7,7 @@ use std::path::Path;
 
 use migrate_linux::cpu::CpuFeatures;
 
+use crate::clocks::HostClocks;
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, Kind, compare, needs_content, read_identity};
 use crate::image::{NeededFile, Offer};
@@ -34,7 +35,7 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
     let (pid_namespace, reason) = check_numbers(offer);
     reasons.extend(reason);
     match reasons.is_empty() {
-        true => Ok((Accepted { pid_namespace, warnings: Vec::new() }, undecided)),
+        true => Ok((Accepted { pid_namespace, clocks: HostClocks::now()?, warnings: Vec::new() }, undecided)),
         false => Err(Error::Refused(reasons)),
     }
 }

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use shell::Shell;
 
+use crate::clocks::HostClocks;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::identity::FileIdentity;
@@ -148,6 +149,9 @@ impl Destination {
                 if accepted.pid_namespace {
                     self.init = running::enter_pid_namespace()?;
                 }
+                if let Some(offsets) = &skeleton.clocks {
+                    running::enter_time_namespace(offsets)?;
+                }
                 let (making, layout_obstacle) =
                     mapping::build(&offer, &skeleton, self.pages.take(), &self.init, control)?;
                 if let Some(why) = layout_obstacle {
@@ -204,6 +208,7 @@ impl Destination {
         content: &[FileIdentity],
     ) -> Result<ToSource> {
         accept::check_content(&offer, undecided, content)?;
+        let accepted = Accepted { clocks: HostClocks::now()?, ..accepted };
         self.holding = Holding::Offer { offer, undecided: Vec::new(), accepted: accepted.clone() };
         Ok(ToSource::Accepted(accepted))
     }

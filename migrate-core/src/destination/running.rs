@@ -9,6 +9,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::state::Named;
 
@@ -36,6 +37,14 @@ pub fn enter_pid_namespace() -> Result<Init> {
     // This init dies with whoever started it only until the process runs; see `see_it_through`.
     pid_namespace::mount_proc().doing(|| "mount /proc of the new PID namespace".into())?;
     Ok(Init::Namespace { mounts, pid: None })
+}
+
+/// Has what this process makes from now on live in a new time namespace with these offsets.
+pub fn enter_time_namespace(offsets: &Offsets) -> Result<()> {
+    namespaces::unshare_time()
+        .doing(|| "make a time namespace for the process (CONFIG_TIME_NS); --clock host does without".into())?;
+    std::fs::write("/proc/self/timens_offsets", offsets.text())
+        .doing(|| format!("set the clocks of the process to {offsets:?} from this host's"))
 }
 
 fn wait_and_end_like(child: i32) -> ! {

@@ -4,6 +4,7 @@ pub mod layout;
 
 use bincode::{Decode, Encode};
 
+use crate::clocks::Offsets;
 use crate::identity::FileIdentity;
 use crate::memory::verify::Digest;
 use crate::plan::PidPolicy;
@@ -78,6 +79,8 @@ pub struct Skeleton {
     pub streams: u8,
     /// The highest descriptor number that it has.
     pub highest_descriptor: i32,
+    /// The offsets of the time namespace that it needs; None: the destination's own will do.
+    pub clocks: Option<Offsets>,
 }
 
 /// Between two rounds: how the address space has changed.

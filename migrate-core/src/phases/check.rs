@@ -87,7 +87,7 @@ pub fn check(pid: i32, host: Option<&str>, options: &Options) -> Result<Check> {
         let plan = Plan { pid, host: host.into(), options: options.clone() };
         // The destination forgets the offer when the connection is closed.
         match propose(&plan, &mut subject) {
-            Ok((_peer, warnings)) => losses.extend(warnings),
+            Ok(agreed) => losses.extend(agreed.warnings),
             Err(why) => refused.push(why.to_string()),
         }
     }

@@ -16,6 +16,7 @@ use super::record::Record;
 use super::standstill::while_it_stands;
 use super::subject::{Subject, refuse};
 use super::undo::UndoList;
+use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::image::{Early, Skeleton};
@@ -40,6 +41,8 @@ pub struct Ready<'r, 'o> {
     pub(super) record: &'r mut Record<'o>,
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
+    /// The offsets that its clocks need there.
+    pub(super) clocks: Option<Offsets>,
 }
 
 /// The destination has an empty process with all mappings, and page streams are open.
@@ -57,7 +60,7 @@ impl<'r, 'o> Ready<'r, 'o> {
     ///
     /// Err: the destination has discarded it.
     pub fn pre_copy(self) -> Result<Precopied<'r, 'o>> {
-        let Ready { plan, record, mut undo, mut subject } = self;
+        let Ready { plan, record, mut undo, mut subject, clocks } = self;
         undo.held.fault(1)?;
         record.enter(Phase::PreCopy { round: 1 });
         undo.push("tell the destination to discard", |held| match held.peer.as_mut() {
@@ -72,6 +75,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             objects: subject.space.objects.clone(),
             streams,
             highest_descriptor: subject.files.highest(),
+            clocks,
         };
         peer.send(&ToDestination::Build(skeleton))?;
         let source = Arc::new(PageSource {

@@ -10,12 +10,13 @@ use super::pre_copy::Ready;
 use super::record::Record;
 use super::subject::{Subject, innermost, refuse};
 use super::undo::UndoList;
+use crate::clocks::{Difference, HostClocks};
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
 use crate::image::layout::Backing;
 use crate::image::{CpuDescription, NeededFile, Offer};
 use crate::phase::Phase;
-use crate::plan::Plan;
+use crate::plan::{ClockChoice, Plan};
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file;
 use crate::resources::thread::scheduling::Defaults;
@@ -30,11 +31,24 @@ pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready
     for loss in &subject.losses {
         record.warn(loss.clone());
     }
-    let (peer, warnings) = propose(&plan, &mut subject)?;
+    let Agreed { peer, warnings, clocks } = propose(&plan, &mut subject)?;
     warnings.into_iter().for_each(|w| record.warn(w));
+    let clocks = match (clocks, plan.options.clock) {
+        (None, _) => None,
+        (Some(Difference { needed, .. }), ClockChoice::Continue) => {
+            record.clock = "continued";
+            Some(needed)
+        }
+        (Some(Difference { jump, .. }), ClockChoice::Host) => {
+            record.clock = "host";
+            let seconds = jump as f64 / 1e9;
+            record.warn(format!("its CLOCK_MONOTONIC jumps by {seconds:+.3} s: what waits for a moment of it wakes up too early or too late"));
+            None
+        }
+    };
     let mut undo = UndoList::new(record.not_undone.clone());
     undo.held.peer = Some(peer);
-    Ok(Ready { plan, record, undo, subject })
+    Ok(Ready { plan, record, undo, subject, clocks })
 }
 
 /// Reads everything about a process, and what of it cannot move.
@@ -45,8 +59,16 @@ pub(super) fn examine(pid: i32) -> Result<(Subject, Vec<String>)> {
     Subject::examine(pid)
 }
 
-/// Offers it to the destination. Ok: it is accepted, with these warnings; nothing has been made there.
-pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<(Peer, Vec<String>)> {
+/// A destination that would take it.
+pub(super) struct Agreed {
+    pub peer: Peer,
+    pub warnings: Vec<String>,
+    /// How its clocks differ there.
+    pub clocks: Option<Difference>,
+}
+
+/// Offers it to the destination. Ok: it is accepted; nothing has been made there.
+pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
     let mut cache = DigestCache::new();
     subject.needed = needed_files(subject, &mut cache)?;
     let (offer, warning) = offer(plan, subject)?;
@@ -69,7 +91,8 @@ pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<(Peer, Vec<S
         ToSource::Accepted(accepted) => accepted,
         other => return Err(peer.unexpected(&other)),
     };
-    Ok((peer, warning.into_iter().chain(accepted.warnings).collect()))
+    let clocks = HostClocks::now()?.difference(subject.clocks, &accepted.clocks);
+    Ok(Agreed { peer, warnings: warning.into_iter().chain(accepted.warnings).collect(), clocks })
 }
 
 fn identity(path: &[u8], depth: Depth, cache: &mut DigestCache) -> Result<FileIdentity> {

@@ -36,6 +36,8 @@ pub struct Record<'o> {
     pub tracker: &'static str,
     /// How the kernel was asked for the state of threads.
     pub kernel_state: &'static str,
+    /// What its clocks are there.
+    pub clock: &'static str,
     /// Since when it is slowed down, and by how much.
     slow_since: Option<Instant>,
     throttled: Option<Throttled>,
@@ -67,6 +69,7 @@ impl<'o> Record<'o> {
             rounds: Vec::new(),
             tracker: "none",
             kernel_state: "ptrace",
+            clock: "same",
             slow_since: None,
             throttled: None,
             verified: false,
@@ -195,6 +198,7 @@ impl<'o> Record<'o> {
             phases: self.timings,
             tracker: self.tracker.into(),
             kernel_state: self.kernel_state.into(),
+            clock: self.clock.into(),
             throttled: self.throttled,
             verified: self.verified && moved,
             warnings: self.warnings,

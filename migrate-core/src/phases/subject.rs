@@ -8,6 +8,7 @@ use migrate_linux::pidfd::PidFd;
 use migrate_linux::regs::{CallState, Registers};
 
 use super::open_files::{Findings, OpenFiles};
+use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
 use crate::memory::layout::{AddressSpace, Pace};
@@ -48,6 +49,8 @@ pub struct Subject {
     /// Threads that this migration has interrupted already, in a call that goes on from restart_block, with the call's number: the
     /// registers no longer show it.
     pub interrupted: BTreeMap<i32, u64>,
+    /// Those of its time namespace.
+    pub clocks: Offsets,
     /// What it loses by moving.
     pub losses: Vec<String>,
     /// The threads beside the first that it had in preflight, by their IDs in the innermost PID namespace.
@@ -193,6 +196,7 @@ impl Subject {
             interrupted: BTreeMap::new(),
             boot_id: boot_id(),
             pidfd,
+            clocks: Offsets::of(pid)?,
             losses,
             others: others.into_iter().map(|(tid, _)| tid).collect(),
             searched_objects,
@@ -309,15 +313,9 @@ pub fn children_of(pid: i32) -> Result<Vec<String>> {
 fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
     let mut reasons = children_of(pid)?;
     reasons.extend(timers(pid, status)?);
-    for (kind, name) in [
-        ("mnt", "mount"),
-        ("net", "network"),
-        ("ipc", "IPC"),
-        ("uts", "UTS"),
-        ("user", "user"),
-        ("cgroup", "cgroup"),
-        ("time", "time"),
-    ] {
+    for (kind, name) in
+        [("mnt", "mount"), ("net", "network"), ("ipc", "IPC"), ("uts", "UTS"), ("user", "user"), ("cgroup", "cgroup")]
+    {
         let its = fs::read_link(format!("/proc/{pid}/ns/{kind}"));
         let ours = fs::read_link(format!("/proc/self/ns/{kind}"));
         if let (Ok(its), Ok(ours)) = (its, ours)
@@ -325,6 +323,12 @@ fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
         {
             reasons.push(format!("it lives in another {name} namespace than the agent; containers cannot move yet"));
         }
+    }
+    let time = |name| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+    if time("time") != time("time_for_children") {
+        reasons.push(
+            "its children would live in another time namespace than it does (unshare); that cannot move yet".into(),
+        );
     }
     let tids = read_tids(pid).doing(|| format!("read the threads of {pid}"))?;
     if !tids.is_empty() && !tids.contains(&pid) || leader_has_ended(pid, status) {

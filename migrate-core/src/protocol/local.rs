@@ -109,6 +109,7 @@ mod tests {
             phases: vec![Timing { name: "freeze".into(), us: 7, frozen: true, part: false }],
             tracker: "pagemap-scan".into(),
             kernel_state: "ptrace".into(),
+            clock: "same".into(),
             throttled: Some(Throttled { percent: 8, us: 9, stood_us: 10 }),
             verified: true,
             warnings: vec!["something".into()],

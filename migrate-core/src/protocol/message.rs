@@ -23,6 +23,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::clocks::HostClocks;
 use crate::identity::FileIdentity;
 use crate::image::{Early, Final, LayoutUpdate, Offer, Skeleton};
 use crate::wire_messages;
@@ -57,6 +58,8 @@ wire_messages! {
 pub struct Accepted {
     /// The process gets a PID namespace of its own.
     pub pid_namespace: bool,
+    /// The destination's clocks as this is sent.
+    pub clocks: HostClocks,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }

@@ -14,6 +14,11 @@ const CALLS: Row = (
 );
 const REST: Row = ("everything else", "refused before anything is touched, by name and with what to do about it");
 
+const CLOCKS: Row = (
+    "clocks",
+    "CLOCK_MONOTONIC and CLOCK_BOOTTIME go on, in a time namespace where the hosts' differ (or are the host's: `--clock host`)",
+);
+
 /// Every kind, and what of it moves.
 pub fn rows() -> Vec<Row> {
     let one = |row: Row| vec![row];
@@ -24,6 +29,7 @@ pub fn rows() -> Vec<Row> {
         one(IDENTITY),
         one(thread::cpu::ROW),
         one(CALLS),
+        one(CLOCKS),
         one(thread::CREDENTIALS),
         ThreadCalls::KINDS.to_vec(),
         ProcessCalls::KINDS.to_vec(),
