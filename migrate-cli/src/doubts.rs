@@ -105,6 +105,7 @@ mod tests {
             process: Named { pid: 4242, start: 1 },
             address: "10.0.0.2:7070".parse().expect("an address"),
             host: "hostb".into(),
+            stopped: false,
             locks: Vec::new(),
         };
         let text = listed(std::slice::from_ref(&doubt));

@@ -84,7 +84,7 @@ pub(crate) fn signal_bit(signal: i32) -> u64 {
     1u64 << (signal.clamp(1, 64) - 1)
 }
 
-fn signal_number(info: &RawSiginfo) -> i32 {
+pub(crate) fn signal_number(info: &RawSiginfo) -> i32 {
     i32::from_ne_bytes([info[0], info[1], info[2], info[3]])
 }
 
@@ -521,7 +521,7 @@ impl Stopped {
     }
 
     /// It is about to run: what is known of it will no longer be so. No call that we have it make changes its mask.
-    fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.registers.set(None);
         self.rseq.set(None);
     }

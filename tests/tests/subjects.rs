@@ -51,6 +51,9 @@ const RESTLESS: &[(&str, &str)] = &[
     ("call_pselect", "SigBlk: "),
 ];
 
+/// A subject that stops itself once it is ready. It is continued when it is to check itself.
+const STOPS: &str = "stopped_";
+
 /// How long a subject may take to set itself up or to check itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -103,6 +106,11 @@ fn run_with(hosts: &Hosts, name: &str, program: &Path, moves: usize) -> Option<S
     // One that is no session leader has been forked by what was started.
     subject.pid = subject.text("ready").trim().parse().expect("a PID");
 
+    let stops = name.starts_with(STOPS);
+    if stops {
+        let stands = || (subject.snapshot().process.get("State").map(String::as_str) == Some("T")).then_some(());
+        wait_for(PATIENCE, stands).unwrap_or_else(|| panic!("{name} does not stop: {}", subject.said()));
+    }
     let mut wrong = Vec::new();
     match REFUSED.iter().find(|(refused, _)| *refused == name) {
         Some((_, words)) => {
@@ -124,6 +132,9 @@ fn run_with(hosts: &Hosts, name: &str, program: &Path, moves: usize) -> Option<S
         }
     }
     fs::write(subject.path("check"), "").expect("a file");
+    if stops {
+        hosts.must(subject.host, &["kill", "-CONT", &subject.pid.to_string()]);
+    }
     let result = wait_for_file(&subject.path("result"), PATIENCE);
     let Some(result) = result else { panic!("{name} does not check itself: {}\n{}", subject.said(), wrong.join("\n")) };
     if let Some(reason) = result.strip_prefix("skipped: ") {

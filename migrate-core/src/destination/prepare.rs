@@ -22,6 +22,7 @@ use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
 use crate::resources::file::NewFiles;
+use crate::resources::process::job_control::JobControl;
 use crate::resources::process::record_locks::{self, AT_ONCE, RecordLock};
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
 use crate::resources::thread::{Credentials, cpu, parent_death};
@@ -34,6 +35,7 @@ pub struct Runnable {
     unfinished: Option<Unfinished>,
     threads: Vec<Stopped>,
     live: bool,
+    job_control: JobControl,
     named: Named,
     /// Its state file. Dropped after the process has been killed.
     arrival: Option<Arrival>,
@@ -93,6 +95,7 @@ pub fn prepare(
     warnings.append(&mut making.outside.warnings);
     steps.done("restore threads");
     let named = making.named;
+    let job_control = image.process.job_control;
     let mut unfinished = Unfinished {
         shell: making.shell,
         others,
@@ -101,13 +104,20 @@ pub fn prepare(
         gadget: image.gadget,
     };
     let locks_wanted = !unfinished.take_locks()?;
-    let mut runnable =
-        Runnable { pid, unfinished: Some(unfinished), threads: Vec::new(), live: false, named, arrival: None };
+    let mut runnable = Runnable {
+        pid,
+        unfinished: Some(unfinished),
+        threads: Vec::new(),
+        live: false,
+        job_control,
+        named,
+        arrival: None,
+    };
     if !locks_wanted {
         runnable.finish()?;
     }
     steps.done("set registers");
-    let arrival = Arrival::prepared(StateDirectory::of_this_host(), id, named);
+    let arrival = Arrival::prepared(StateDirectory::of_this_host(), id, named, job_control.stopped);
     runnable.arrival = Some(arrival.doing(|| "write the state file".into())?);
     fault::point(26, control)?;
     steps.done("write state");
@@ -245,7 +255,9 @@ impl Runnable {
             // Those that are left go on when they are let go of, and the process stands at worst.
             tracing::error!("process {} is to run here: {error}", self.pid);
             self.threads.clear();
-            kill(Pid::from_raw(self.pid), Signal::SIGCONT).map_err(Into::into).doing(|| "continue it".into())?;
+            if !self.job_control.stopped {
+                kill(Pid::from_raw(self.pid), Signal::SIGCONT).map_err(Into::into).doing(|| "continue it".into())?;
+            }
         }
         if let Err(error) = arrival.running() {
             tracing::warn!("renaming the state file: {error}");
@@ -262,8 +274,16 @@ impl Runnable {
 
     fn let_run(&mut self, control: &TcpStream) -> Result<()> {
         fault::point(29, control)?;
+        let JobControl { stopped, continued } = self.job_control;
         if let Some(main) = self.threads.first_mut() {
-            main.swallow_pending(libc::SIGSTOP)?;
+            match stopped {
+                true => main.take_stop().map(drop)?,
+                false => main.swallow_pending(libc::SIGSTOP)?,
+            }
+        }
+        if continued {
+            // Sent before, the SIGSTOP would have taken it back.
+            kill(Pid::from_raw(self.pid), Signal::SIGCONT).map_err(Into::into).doing(|| "send its SIGCONT".into())?;
         }
         for (i, thread) in self.threads.drain(..).enumerate() {
             thread.detach()?;

@@ -25,6 +25,7 @@ use crate::proc::limits::read_limits;
 use crate::proc::stat::read_stat;
 use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
+use crate::resources::process::job_control::JobControl;
 use crate::resources::process::limits::Limits;
 use crate::resources::process::memory_map::MemoryMap;
 use crate::resources::process::posix_timers::{self, PosixTimers, Told};
@@ -73,7 +74,11 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let CapturedFiles { files, descriptors, locks } = capture_files(&mut subject, process)?;
     let timers = capture_timers(process)?;
     let timers_since = timers.since();
-    let (mut process_state, threads) = capture_tasks(process, &subject, &pages)?;
+    let (mut process_state, mut threads) = capture_tasks(process, &subject, &pages)?;
+    let queues = threads.iter_mut().map(|t| &mut t.calls.pending_signals);
+    let queues = queues.chain([&mut process_state.calls.pending_signals]);
+    process.job_control = JobControl::take_out(process.job_control.stopped, queues);
+    process_state.job_control = process.job_control;
     let losses;
     (process_state.posix_timers, losses) = timers.image(&process.timers, &process.threads)?;
     if let Some(loss) = parent_death::loss(threads.iter().map(|thread| thread.calls.parent_death)) {
@@ -235,6 +240,7 @@ fn capture_tasks(
         lock_future: lock_future::answer(locked, now.vm_locked, there, &results),
         adjustments: adjustments::capture(pid)?,
         limits: Limits(limits.map(|l| (l.soft, l.hard))),
+        job_control: JobControl::default(),
         posix_timers: PosixTimers::default(),
         calls,
     };

@@ -8,6 +8,7 @@ use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK
 use migrate_linux::sched::Urgent;
 use migrate_linux::throttle::Throttle;
 use migrate_linux::tracee::{Seized, Stopped};
+use nix::sys::signal::Signal;
 
 use super::capture::{Captured, capture};
 use super::pages::Pages;
@@ -23,6 +24,7 @@ use crate::memory::send::PageSource;
 use crate::phase::Phase;
 use crate::proc::status::{Status, read_task_status};
 use crate::proc::timers::{PosixTimer, read_timers};
+use crate::resources::process::job_control::JobControl;
 use crate::resources::process::posix_timers;
 use crate::resources::thread::unmovable;
 use crate::resources::{FrozenThread, Shown};
@@ -33,6 +35,8 @@ pub struct FrozenProcess {
     pub threads: Vec<FrozenThread>,
     /// Its `/proc/PID/status`, read when they stood.
     pub status: Status,
+    /// Whether it is stopped, and since it has been captured, whether a SIGCONT waits.
+    pub job_control: JobControl,
     /// Its POSIX timers.
     pub timers: Vec<PosixTimer>,
     _leftover: Option<Statuses>,
@@ -83,12 +87,13 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     if let Some(stood) = stood {
         record.full_speed(stood);
     }
-    let Standstill { threads, status, leftover } = stopped?;
+    let Standstill { threads, status, stopped, leftover } = stopped?;
     let confined = threads.iter().any(|t| t.shown.seccomp);
     let unmovable = unmovable_of(&threads);
     let frozen = FrozenProcess {
         threads,
         status,
+        job_control: JobControl { stopped, continued: false },
         timers: Vec::new(),
         _leftover: leftover,
         executor: None,
@@ -204,6 +209,7 @@ impl FrozenProcess {
         let mut process = FrozenProcess {
             threads,
             status,
+            job_control: JobControl::default(),
             timers: Vec::new(),
             _leftover: None,
             executor: None,
@@ -230,10 +236,14 @@ impl FrozenProcess {
 
     /// Takes the SIGSTOP back.
     pub fn unpin(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.pinned) {
-            self.first()?.stopped.swallow_pending(nix::libc::SIGSTOP)?;
+        if !std::mem::take(&mut self.pinned) {
+            return Ok(());
         }
-        Ok(())
+        let continued = self.job_control.continued;
+        let first = &mut self.first()?.stopped;
+        first.swallow_pending(nix::libc::SIGSTOP)?;
+        // The SIGSTOP has taken it back.
+        if continued { send(first.tid(), Signal::SIGCONT).doing(|| "send SIGCONT again".into()) } else { Ok(()) }
     }
 
     /// Behind the executor's last byte.
@@ -264,19 +274,15 @@ impl FrozenProcess {
     /// Queues a SIGSTOP, so that the process stands, and does not run, should its tracer die from now on. Nothing can be run in it
     /// until [`FrozenProcess::unpin`]; the program never sees the signal.
     pub fn pin(&mut self, pid: i32) -> Result<()> {
-        use nix::sys::signal::{Signal, kill};
-        kill(nix::unistd::Pid::from_raw(pid), Signal::SIGSTOP)
-            .map_err(Into::into)
-            .doing(|| format!("pin process {pid}"))?;
+        send(pid, Signal::SIGSTOP).doing(|| format!("pin process {pid}"))?;
         self.pinned = true;
         Ok(())
     }
 
     /// Ends it: it runs over there.
     pub fn kill(self, pid: i32) {
-        use nix::sys::signal::{Signal, kill};
         // It cannot have run since it was frozen, so the number is still its own. Its parent reaps it.
-        let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+        let _ = send(pid, Signal::SIGKILL);
         // The first thread ends last.
         for thread in self.threads.into_iter().rev() {
             thread.stopped.wait_killed();
@@ -313,6 +319,10 @@ impl FrozenProcess {
         }
         failure
     }
+}
+
+fn send(pid: i32, signal: Signal) -> std::io::Result<()> {
+    Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal)?)
 }
 
 /// Below it nothing may be mapped (vm.mmap_min_addr is at most this).

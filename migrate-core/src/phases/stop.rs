@@ -4,6 +4,7 @@
 //! at once. Without it, they are read as text, which takes longer than all else: these files are opened ahead, which halves that, and
 //! with many threads a second OS thread helps to read them.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
@@ -35,6 +36,8 @@ pub struct SeizedProcess {
     pid: i32,
     seized: BTreeSet<i32>,
     running: Vec<Seized>,
+    /// A thread of it was stopped by job control.
+    saw_group_stop: Cell<bool>,
     source: Source,
 }
 
@@ -50,6 +53,8 @@ pub struct Standstill {
     pub threads: Vec<FrozenThread>,
     /// Its `/proc/PID/status`, read when they stood.
     pub status: Status,
+    /// It is stopped by job control.
+    pub stopped: bool,
     /// For being dropped once the process runs again: closing so many files takes time.
     pub leftover: Option<Statuses>,
 }
@@ -58,7 +63,13 @@ impl SeizedProcess {
     /// Seizes the threads that there are. More may come: [`SeizedProcess::stop`] sees to them.
     pub fn seize(pid: i32, probe: Option<BoundProbe>) -> Result<SeizedProcess> {
         let source = probe.map_or_else(|| Source::Text(Statuses::new(pid)), Source::Probe);
-        let mut process = SeizedProcess { pid, seized: BTreeSet::new(), running: Vec::new(), source };
+        let mut process = SeizedProcess {
+            pid,
+            seized: BTreeSet::new(),
+            running: Vec::new(),
+            saw_group_stop: Cell::new(false),
+            source,
+        };
         process.seize_new()?;
         Ok(process)
     }
@@ -94,8 +105,8 @@ impl SeizedProcess {
         let status = loop {
             let seized = std::mem::take(&mut self.running);
             threads.extend(match &self.source {
-                Source::Probe(probe) => stop_probed(pid, seized, probe)?,
-                Source::Text(statuses) => stop_seized(pid, seized, statuses)?,
+                Source::Probe(probe) => self.stop_probed(seized, probe)?,
+                Source::Text(statuses) => self.stop_seized(seized, statuses)?,
             });
             // Whose thread has ended may be another's number by now.
             self.seized = threads.iter().map(|t| t.stopped.tid()).collect();
@@ -115,10 +126,102 @@ impl SeizedProcess {
             Source::Text(statuses) => Some(statuses),
         };
         threads.sort_by_key(|t| (t.tid != t.pid, t.tid));
-        match threads.first() {
-            Some(first) if first.tid == first.pid => Ok(Standstill { threads, status, leftover }),
-            _ => Err(Error::Refused(vec![format!("the first thread of {pid} has ended")])),
+        let Some(first) = threads.first_mut().filter(|t| t.tid == t.pid) else {
+            return Err(Error::Refused(vec![format!("the first thread of {pid} has ended")]));
+        };
+        // It may have been continued since.
+        let stopped = self.saw_group_stop.get() && first.stopped.is_group_stopped()?;
+        Ok(Standstill { threads, status, stopped, leftover })
+    }
+
+    /// Stops each, and has the probe tell what it is.
+    fn stop_probed(&self, seized: Vec<Seized>, probe: &BoundProbe) -> Result<Vec<FrozenThread>> {
+        let all = self.wait_for_all(seized, |_| ())?;
+        let records: HashMap<i32, ThreadRecord> = probe.read()?.into_iter().map(|r| (r.seen_tid, r)).collect();
+        let mut threads = Vec::with_capacity(all.len());
+        for stopped in all {
+            let tid = stopped.tid();
+            let record = records.get(&tid).copied();
+            threads.push(match record.and_then(|r| Some((r, Shown::by_record(r)?))) {
+                Some((record, shown)) => FrozenThread { stopped, pid: record.pid, tid: record.tid, shown },
+                None => by_text(self.pid, stopped, read_task_status(self.pid, tid))?,
+            });
         }
+        Ok(threads)
+    }
+
+    /// Stops each, and reads what it is.
+    fn stop_seized(&self, seized: Vec<Seized>, statuses: &Statuses) -> Result<Vec<FrozenThread>> {
+        let (teller, told) = channel();
+        // Fails only when nobody reads, and then there is no status. It must go for the reading to end.
+        let tell = move |tid| {
+            let _ = teller.send(tid);
+        };
+        let (stopped, texts) = if seized.len() < MANY {
+            let stopped = self.wait_for_all(seized, tell)?;
+            (stopped, statuses.read_all(&Mutex::new(told)))
+        } else {
+            let told = Mutex::new(told);
+            thread::scope(|scope| {
+                let helper = scope.spawn(|| statuses.read_all(&told));
+                let stopped = self.wait_for_all(seized, tell);
+                let mut texts = statuses.read_all(&told);
+                texts.extend(helper.join().map_err(|_| Error::Invalid("reading the threads' status failed".into()))?);
+                Ok::<_, Error>((stopped?, texts))
+            })?
+        };
+        let mut texts: HashMap<i32, io::Result<Status>> = texts.into_iter().collect();
+        let mut threads = Vec::with_capacity(stopped.len());
+        for stopped in stopped {
+            let tid = stopped.tid();
+            let status = texts.remove(&tid).unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+            threads.push(by_text(self.pid, stopped, status)?);
+        }
+        Ok(threads)
+    }
+
+    /// Interrupts each, waits until it stands, tells its ID, and reads its registers.
+    fn wait_for_all(&self, seized: Vec<Seized>, tell: impl Fn(i32)) -> Result<Vec<Stopped>> {
+        let mut all = Vec::with_capacity(seized.len());
+        let mut interrupted = VecDeque::with_capacity(AHEAD);
+        let mut rest = seized.into_iter();
+        loop {
+            let next = rest.next();
+            if let Some(thread) = next {
+                match thread.interrupt() {
+                    Ok(()) => {}
+                    // It has ended; waiting for it will say so.
+                    Err(LinuxError::Tracee { source: Errno::ESRCH, .. }) => {}
+                    Err(e) => return Err(e.into()),
+                }
+                interrupted.push_back(thread);
+                if interrupted.len() < AHEAD {
+                    continue;
+                }
+            }
+            let Some(thread) = interrupted.pop_front() else { return Ok(all) };
+            all.extend(self.wait_for(thread, &tell)?);
+        }
+    }
+
+    fn wait_for(&self, thread: Seized, tell: impl Fn(i32)) -> Result<Option<Stopped>> {
+        let tid = thread.tid();
+        let (stopped, stop) = match thread.wait_stopped() {
+            Ok(stopped) => stopped,
+            Err(LinuxError::Gone { .. }) if tid != self.pid => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        if let Stop::Event { signal } = stop
+            && signal != nix::libc::SIGTRAP
+        {
+            self.saw_group_stop.set(true);
+        }
+        tell(tid);
+        // They are wanted in any case, and reading them gives the others time.
+        stopped.registers()?;
+        stopped.signal_mask()?;
+        stopped.rseq()?;
+        Ok(Some(stopped))
     }
 }
 
@@ -129,103 +232,11 @@ fn has_ended(pid: i32, tid: i32) -> bool {
     }
 }
 
-/// Stops each, and has the probe tell what it is.
-fn stop_probed(pid: i32, seized: Vec<Seized>, probe: &BoundProbe) -> Result<Vec<FrozenThread>> {
-    let all = wait_for_all(pid, seized, |_| ())?;
-    let records: HashMap<i32, ThreadRecord> = probe.read()?.into_iter().map(|r| (r.seen_tid, r)).collect();
-    let mut threads = Vec::with_capacity(all.len());
-    for stopped in all {
-        let tid = stopped.tid();
-        let record = records.get(&tid).copied();
-        threads.push(match record.and_then(|r| Some((r, Shown::by_record(r)?))) {
-            Some((record, shown)) => FrozenThread { stopped, pid: record.pid, tid: record.tid, shown },
-            None => by_text(pid, stopped, read_task_status(pid, tid))?,
-        });
-    }
-    Ok(threads)
-}
-
 fn by_text(pid: i32, stopped: Stopped, status: io::Result<Status>) -> Result<FrozenThread> {
     let tid = stopped.tid();
     let status = status.doing(|| format!("read thread {tid}"))?;
     let (pid, tid) = (innermost(&status.ns_tgid, pid), innermost(&status.ns_pid, tid));
     Ok(FrozenThread { stopped, pid, tid, shown: Shown::by_text(&status) })
-}
-
-/// Stops each, and reads what it is.
-fn stop_seized(pid: i32, seized: Vec<Seized>, statuses: &Statuses) -> Result<Vec<FrozenThread>> {
-    let (teller, told) = channel();
-    // Fails only when nobody reads, and then there is no status. It must go for the reading to end.
-    let tell = move |tid| {
-        let _ = teller.send(tid);
-    };
-    let (stopped, texts) = if seized.len() < MANY {
-        let stopped = wait_for_all(pid, seized, tell)?;
-        (stopped, statuses.read_all(&Mutex::new(told)))
-    } else {
-        let told = Mutex::new(told);
-        thread::scope(|scope| {
-            let helper = scope.spawn(|| statuses.read_all(&told));
-            let stopped = wait_for_all(pid, seized, tell);
-            let mut texts = statuses.read_all(&told);
-            texts.extend(helper.join().map_err(|_| Error::Invalid("reading the threads' status failed".into()))?);
-            Ok::<_, Error>((stopped?, texts))
-        })?
-    };
-    let mut texts: HashMap<i32, io::Result<Status>> = texts.into_iter().collect();
-    let mut threads = Vec::with_capacity(stopped.len());
-    for stopped in stopped {
-        let tid = stopped.tid();
-        let status = texts.remove(&tid).unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
-        threads.push(by_text(pid, stopped, status)?);
-    }
-    Ok(threads)
-}
-
-/// Interrupts each, waits until it stands, tells its ID, and reads its registers.
-fn wait_for_all(pid: i32, seized: Vec<Seized>, tell: impl Fn(i32)) -> Result<Vec<Stopped>> {
-    let mut all = Vec::with_capacity(seized.len());
-    let mut interrupted = VecDeque::with_capacity(AHEAD);
-    let mut rest = seized.into_iter();
-    loop {
-        let next = rest.next();
-        if let Some(thread) = next {
-            match thread.interrupt() {
-                Ok(()) => {}
-                // It has ended; waiting for it will say so.
-                Err(LinuxError::Tracee { source: Errno::ESRCH, .. }) => {}
-                Err(e) => return Err(e.into()),
-            }
-            interrupted.push_back(thread);
-            if interrupted.len() < AHEAD {
-                continue;
-            }
-        }
-        let Some(thread) = interrupted.pop_front() else { return Ok(all) };
-        all.extend(wait_for(pid, thread, &tell)?);
-    }
-}
-
-fn wait_for(pid: i32, thread: Seized, tell: impl Fn(i32)) -> Result<Option<Stopped>> {
-    let tid = thread.tid();
-    let (stopped, stop) = match thread.wait_stopped() {
-        Ok(stopped) => stopped,
-        Err(LinuxError::Gone { .. }) if tid != pid => return Ok(None),
-        Err(e) => return Err(e.into()),
-    };
-    if let Stop::Event { signal } = stop
-        && signal != nix::libc::SIGTRAP
-    {
-        return Err(Error::Refused(vec![format!(
-            "{pid} was stopped by signal {signal} (job control); continue it first: kill -CONT {pid}"
-        )]));
-    }
-    tell(tid);
-    // They are wanted in any case, and reading them gives the others time.
-    stopped.registers()?;
-    stopped.signal_mask()?;
-    stopped.rseq()?;
-    Ok(Some(stopped))
 }
 
 /// The threads' status files.

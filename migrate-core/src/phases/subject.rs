@@ -249,8 +249,6 @@ fn what_it_is(pid: i32, status: &Status, stat: &Stat) -> Vec<String> {
     }
     match status.state {
         b'Z' | b'X' => reasons.push(format!("{pid} ({name}) has ended")),
-        b'T' => reasons
-            .push(format!("{pid} ({name}) is stopped (SIGSTOP or job control); continue it first: kill -CONT {pid}")),
         _ => {}
     }
     reasons.extend(traced(status, format_args!("{pid} ({name})")));

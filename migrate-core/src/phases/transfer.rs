@@ -37,14 +37,14 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     let began = Instant::now();
     let held = &mut undo.held;
     let peer = held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
-    let locks = image.locks.clone();
+    let (locks, stopped) = (image.locks.clone(), image.process.job_control.stopped);
     image.process.posix_timers.sent_after(timers_since.elapsed());
     peer.send(&ToDestination::Prepare(Box::new(image)))?;
     fault::point(7, peer.stream())?;
     // While the destination works.
     let process = Named::of(subject.pid).doing(|| format!("read process {}", subject.pid))?;
     let (address, host) = (peer.address(), peer.host.clone());
-    let doubt = Doubt { id: peer.id, process, address, host, locks };
+    let doubt = Doubt { id: peer.id, process, address, host, stopped, locks };
     let leaving = Leaving::note(StateDirectory::of_this_host(), &doubt);
     held.leaving = Some(leaving.doing(|| "write the state file".into())?);
     // First the pages: when they fail, the destination waits for them and answers nothing.

@@ -34,6 +34,7 @@ pub fn rows() -> Vec<Row> {
         ThreadCalls::KINDS.to_vec(),
         ProcessCalls::KINDS.to_vec(),
         one(process::posix_timers::ROW),
+        one(process::job_control::ROW),
         one(process::adjustments::ROW),
         one(process::limits::ROW),
         one(process::surroundings::ROW),

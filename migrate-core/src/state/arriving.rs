@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use nix::libc;
 
-use super::{KEPT, Named, Stand, StateDirectory, malformed};
+use super::{KEPT, Named, Stand, StateDirectory, job_word, malformed, was_stopped};
 use crate::protocol::preamble::MigrationId;
 
 /// What became of a migration, as its destination knows it.
@@ -31,12 +31,12 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// It could run, as `process` of the host.
+    /// It could run, as `process` of the host; `stopped`: job control has stopped it, and it is to stay so.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn prepared(directory: StateDirectory, id: MigrationId, process: Named) -> io::Result<Arrival> {
-        let file = directory.create(id, Stand::Prepared, &format!("{process}\n"))?;
+    pub fn prepared(directory: StateDirectory, id: MigrationId, process: Named, stopped: bool) -> io::Result<Arrival> {
+        let file = directory.create(id, Stand::Prepared, &content(process, stopped))?;
         Ok(Arrival { directory, id, committed: false, _file: file })
     }
 
@@ -56,6 +56,15 @@ impl Arrival {
     pub fn running(self) -> io::Result<()> {
         self.directory.step(self.id, Stand::Committed, Stand::Running).map(drop)
     }
+}
+
+fn content(process: Named, stopped: bool) -> String {
+    format!("{process}\n{}\n", job_word(stopped))
+}
+
+fn parse(text: &str) -> Option<(Named, bool)> {
+    let (process, job) = text.split_once('\n')?;
+    Some((process.parse().ok()?, was_stopped(job.trim_end())?))
 }
 
 impl Drop for Arrival {
@@ -83,7 +92,7 @@ impl StateDirectory {
         // In the order in which they become one another.
         for stand in [Stand::Committed, Stand::Running] {
             if let Some(text) = self.read(id, stand)? {
-                let named = text.parse().map_err(|()| malformed(&self.path(id, stand), &text))?;
+                let (named, _) = parse(&text).ok_or_else(|| malformed(&self.path(id, stand), &text))?;
                 return Ok(Verdict::Committed(named));
             }
         }
@@ -92,14 +101,16 @@ impl StateDirectory {
 
     /// Does what a process that served a migration would have done next, had it not died.
     fn finish(&self, id: MigrationId) -> io::Result<()> {
-        let named = |text: &str| text.parse::<Named>().map_err(|()| malformed(&self.path(id, Stand::Committed), text));
         if let Some((_lock, text)) = self.take_over(id, Stand::Committed)? {
-            named(&text)?.go_on()?;
+            let (named, stopped) = parse(&text).ok_or_else(|| malformed(&self.path(id, Stand::Committed), &text))?;
+            if !stopped {
+                named.go_on()?;
+            }
             self.step(id, Stand::Committed, Stand::Running)?;
         }
         // Its creator's end was its own, but for the moment in which it is handed over.
         if let Some((_lock, text)) = self.take_over(id, Stand::Refused)?
-            && let Ok(named) = named(&text)
+            && let Some((named, _)) = parse(&text)
         {
             named.signal(libc::SIGKILL)?;
         }
@@ -177,7 +188,7 @@ mod tests {
         let (_held, states) = directory();
         let me = Named::of(std::process::id() as i32).expect("this process");
         assert_eq!(states.settle(ID).expect("asked"), Verdict::Unknown);
-        let mut arrival = Arrival::prepared(states.clone(), ID, me).expect("written");
+        let mut arrival = Arrival::prepared(states.clone(), ID, me, false).expect("written");
         assert!(arrival.commit().expect("renamed"));
         assert_eq!(states.settle(ID).expect("asked"), Verdict::Committed(me));
         arrival.running().expect("renamed");
@@ -188,7 +199,7 @@ mod tests {
     fn what_was_answered_stays_so() {
         let (_held, states) = directory();
         let (mut child, named) = sleeper();
-        let mut arrival = Arrival::prepared(states.clone(), ID, named).expect("written");
+        let mut arrival = Arrival::prepared(states.clone(), ID, named, false).expect("written");
         assert_eq!(states.settle(ID).expect("asked"), Verdict::Refused);
         assert!(!arrival.commit().expect("asked"), "it was refused");
         assert!(named.is_there().expect("asked"), "as long as its creator lives, it is its creator's to kill");
@@ -201,7 +212,7 @@ mod tests {
     fn dropped_it_is_refused() {
         let (_held, states) = directory();
         let (mut child, named) = sleeper();
-        drop(Arrival::prepared(states.clone(), ID, named).expect("written"));
+        drop(Arrival::prepared(states.clone(), ID, named, false).expect("written"));
         assert_eq!(states.settle(ID).expect("asked"), Verdict::Refused);
         assert_eq!(child.wait().expect("waited").signal(), Some(libc::SIGKILL), "what is left of it is killed");
     }
@@ -212,7 +223,7 @@ mod tests {
         let (mut committed, mut refused) = (0, 0);
         for _ in 0..500 {
             let (_held, states) = directory();
-            let mut arrival = Arrival::prepared(states.clone(), ID, named).expect("written");
+            let mut arrival = Arrival::prepared(states.clone(), ID, named, false).expect("written");
             let together = Barrier::new(2);
             let (went, verdict) = thread::scope(|s| {
                 let commit = s.spawn(|| {
@@ -237,7 +248,7 @@ mod tests {
     #[test]
     fn what_the_dead_left_is_finished() {
         let (_held, states) = directory();
-        let text = |named: Named| format!("{named}\n");
+        let text = |named: Named| content(named, false);
         let (mut stopped, committed) = sleeper();
         let (mut half_made, prepared) = sleeper();
         committed.signal(libc::SIGSTOP).expect("stopped");

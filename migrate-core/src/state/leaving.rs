@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use nix::libc;
 
-use super::{Named, Stand, StateDirectory, malformed};
+use super::{Named, Stand, StateDirectory, job_word, malformed, was_stopped};
 use crate::phases::take_again_in;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::process::record_locks::RecordLock;
@@ -31,6 +31,8 @@ pub struct Doubt {
     pub address: SocketAddr,
     /// The destination as the operator wrote it.
     pub host: String,
+    /// It was stopped before it was to move (by job control), and stays so when it goes on here.
+    pub stopped: bool,
     /// The record locks that the process had; it may have given them up.
     pub locks: Vec<RecordLock>,
 }
@@ -61,8 +63,8 @@ impl Leaving {
     /// # Errors
     /// When the file cannot be written.
     pub fn note(directory: StateDirectory, doubt: &Doubt) -> io::Result<Leaving> {
-        let Doubt { id, process, address, host, locks } = doubt;
-        let mut text = format!("{process}\n{address}\n{host}\n");
+        let Doubt { id, process, address, host, stopped, locks } = doubt;
+        let mut text = format!("{process}\n{address}\n{host}\n{}\n", job_word(*stopped));
         locks.iter().for_each(|lock| text.extend([lock.to_string().as_str(), "\n"]));
         let file = directory.create(*id, Stand::Source, &text)?;
         Ok(Leaving { directory, id: *id, _file: file })
@@ -99,12 +101,14 @@ impl StateDirectory {
         let mut lines = text.lines();
         let process = lines.next().and_then(|l| l.parse().ok());
         let address = lines.next().and_then(|l| l.parse().ok());
-        let (Some(process), Some(address), Some(host)) = (process, address, lines.next()) else {
+        let host = lines.next();
+        let stopped = lines.next().and_then(was_stopped);
+        let (Some(process), Some(address), Some(host), Some(stopped)) = (process, address, host, stopped) else {
             return Err(malformed(&self.path(id, Stand::Source), &text));
         };
         let locks = lines.map(str::parse).collect::<Result<_, _>>();
         let locks = locks.map_err(|()| malformed(&self.path(id, Stand::Source), &text))?;
-        Ok(Some((lock, Doubt { id, process, address, host: host.into(), locks })))
+        Ok(Some((lock, Doubt { id, process, address, host: host.into(), stopped, locks })))
     }
 
     /// Settles one. Ok(None): it is not in doubt here, or somebody is settling it.
@@ -127,7 +131,7 @@ fn go_on(doubt: &Doubt) -> io::Result<(bool, Option<String>)> {
     let Some(stands) = doubt.process.stands()? else { return Ok((false, None)) };
     let warning = take_again_in(doubt.process.pid, &doubt.locks).err().map(|error| error.to_string());
     // Whether it stands does not show right after that.
-    let was_there = if stands { doubt.process.signal(libc::SIGCONT)? } else { true };
+    let was_there = if stands && !doubt.stopped { doubt.process.signal(libc::SIGCONT)? } else { true };
     Ok((was_there, warning))
 }
 
@@ -148,6 +152,7 @@ mod tests {
             process: Named::of(child.id() as i32).expect("it is there"),
             address: "10.0.0.2:7070".parse().expect("an address"),
             host: "beta".into(),
+            stopped: true,
             locks: vec![
                 RecordLock { descriptor: 3, write: true, start: 0, length: 0 },
                 RecordLock { descriptor: 4, write: false, start: 7, length: 8 },

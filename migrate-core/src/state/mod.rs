@@ -19,7 +19,8 @@
 //! was given, and false when it arrives. Nothing ever makes a decided file prepared again.
 //!
 //! - `prepared`, not locked: who served it died before the commit. It is refused, and what is left of the process killed.
-//! - `committed`, not locked: who served it died while letting it run. It is continued (it may stand by a SIGSTOP).
+//! - `committed`, not locked: who served it died while letting it run. It is continued (it may stand by a SIGSTOP), unless it was
+//!   stopped before it moved.
 //! - `running` and `refused` are kept for [`KEPT`], in case that the source asks late.
 //! - `source`, not locked: the agent here died in the commit, or got no answer in time. It is in doubt: [`Doubt`].
 //! - no file of that migration at all: this host knows nothing of it. That is no "it does not run here".
@@ -69,6 +70,16 @@ impl Stand {
             Stand::Source => "source",
         }
     }
+}
+
+/// How a file says whether the process was stopped by job control before it moved.
+fn job_word(stopped: bool) -> &'static str {
+    if stopped { "stopped" } else { "running" }
+}
+
+/// What [`job_word`] said.
+fn was_stopped(word: &str) -> Option<bool> {
+    [true, false].into_iter().find(|stopped| job_word(*stopped) == word)
 }
 
 impl StateDirectory {

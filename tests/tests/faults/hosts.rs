@@ -247,6 +247,31 @@ impl Subject {
         }
     }
 
+    /// Stops it, as job control does.
+    pub fn stop(&self) -> Result<(), String> {
+        self.signal("-STOP")?;
+        soon(5, || self.stands_untraced_on(Host::Alpha)).map_err(|()| "it does not stop".into())
+    }
+
+    /// Waits until one copy is left, which stands and does nothing for so many seconds, and continues that.
+    pub fn stands_once(&self, seconds: u64) -> Result<(), String> {
+        let settled =
+            || matches!(self.copies().as_slice(), [Copy { host: Some(_), standing: true, traced: false, .. }]);
+        soon(15, settled).map_err(|()| format!("its copies: {:?}", self.copies()))?;
+        let before = self.ticks()?;
+        soon(seconds, || !settled()).map_or(Ok(()), |()| Err(format!("it does not stay so: {:?}", self.copies())))?;
+        if self.ticks()? != before {
+            return Err("it works while it is stopped".into());
+        }
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<(), String> {
+        let pids: Vec<String> = self.copies().iter().map(|copy| copy.outside.to_string()).collect();
+        let sent = Command::new("kill").arg(signal).args(&pids).status().map_err(|e| e.to_string())?;
+        sent.success().then_some(()).ok_or_else(|| format!("kill {signal} {pids:?}: {sent}"))
+    }
+
     /// How far it is, when every line is there once.
     fn ticks(&self) -> Result<usize, String> {
         let text = fs::read_to_string(&self.file).map_err(|e| e.to_string())?;

@@ -21,11 +21,14 @@ fn allowed(point: u32, action: &str) -> &'static [Host] {
     }
 }
 
-/// Runs one case; Err says what was wrong.
-fn case(work: &Work, point: u32, action: &str) -> Result<Host, String> {
+/// Runs one case; Err says what was wrong. `stopped`: the process is, by job control, before and afterwards.
+fn case(work: &Work, point: u32, action: &str, stopped: bool) -> Result<Host, String> {
     let there = point >= FIRST_THERE;
     let fault = format!("{point}:{action}");
-    let subject = Subject::start(work, &fault.replace(':', "-"))?;
+    let subject = Subject::start(work, &format!("{}-{stopped}", fault.replace(':', "-")))?;
+    if stopped {
+        subject.stop()?;
+    }
     if there {
         Host::Beta.restart_agent(Some(&fault))?;
     }
@@ -48,6 +51,11 @@ fn case(work: &Work, point: u32, action: &str) -> Result<Host, String> {
         return Err(format!("the point was not reached: {said}"));
     }
     attributed(&said)?;
+    if stopped {
+        // By then whoever settles what the dead have left has looked.
+        let seconds = if action == "error" { 1 } else { 7 };
+        subject.stands_once(seconds).map_err(|why| format!("{why}; push said: {said}"))?;
+    }
     let host = subject.runs_once().map_err(|why| format!("{why}; push said: {said}"))?;
     if !allowed(point, action).contains(&host) {
         return Err(format!("it runs on {host:?}; push said: {said}"));
@@ -65,12 +73,12 @@ fn attributed(said: &str) -> Result<(), String> {
     }
 }
 
-fn run(points: impl Iterator<Item = (u32, &'static str)>, actions: &[&str]) {
+fn run(points: impl Iterator<Item = (u32, &'static str)>, actions: &[&str], stopped: bool) {
     let Some(work) = Work::new() else { return };
     let mut failed = BTreeSet::new();
     for (point, place) in points {
         for action in actions {
-            match case(&work, point, action) {
+            match case(&work, point, action, stopped) {
                 Ok(host) => println!("{point} ({place}), {action}: it runs on {host:?}"),
                 Err(why) => {
                     println!("{point} ({place}), {action}: FAILED: {why}");
@@ -139,12 +147,25 @@ fn damaged_memory_is_found_by_verify() {
 
 #[test]
 fn a_fault_at_the_source() {
-    run(POINTS.iter().copied().filter(|(n, _)| *n < FIRST_THERE), &["error", "kill", "cut"]);
+    run(POINTS.iter().copied().filter(|(n, _)| *n < FIRST_THERE), &["error", "kill", "cut"], false);
 }
 
 #[test]
 fn a_fault_at_the_destination() {
-    run(POINTS.iter().copied().filter(|(n, _)| *n >= FIRST_THERE), &["error", "kill", "cut", "kill-both"]);
+    run(POINTS.iter().copied().filter(|(n, _)| *n >= FIRST_THERE), &["error", "kill", "cut", "kill-both"], false);
+    leave_without_faults();
+}
+
+#[test]
+fn a_stopped_process_stays_stopped() {
+    let chosen = |wanted: &'static [u32]| POINTS.iter().copied().filter(move |(n, _)| wanted.contains(n));
+    run(chosen(&[3, 6, 9, 28]), &["error"], true);
+    run(chosen(&[9, 10]), &["kill"], true);
+    run(chosen(&[28, 29]), &["kill-both"], true);
+    leave_without_faults();
+}
+
+fn leave_without_faults() {
     if std::env::var_os("MIGRATE_HOSTS").is_some() {
         Host::Beta.restart_agent(None).expect("the agent goes on without faults");
     }

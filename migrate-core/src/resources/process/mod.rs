@@ -4,6 +4,7 @@ pub mod adjustments;
 pub mod attributes;
 mod handlers;
 mod interval_timers;
+pub mod job_control;
 pub mod limits;
 pub mod lock_future;
 pub mod memory_map;
@@ -43,6 +44,8 @@ pub struct ProcessState {
     pub adjustments: adjustments::Adjustments,
     /// Resource limits.
     pub limits: limits::Limits,
+    /// Whether it is stopped.
+    pub job_control: job_control::JobControl,
     /// Timers of timer_create.
     pub posix_timers: posix_timers::PosixTimers,
     /// What is read and set from inside.

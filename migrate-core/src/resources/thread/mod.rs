@@ -20,7 +20,7 @@ pub mod unmovable;
 use bincode::{Decode, Encode};
 pub use clear_child_tid::ClearChildTid;
 pub use credentials::{Credentials, CredentialsImage};
-pub use pending_signals::{ProcessSignals, timer_that_sent};
+pub use pending_signals::{ProcessSignals, QueuedSignals, timer_that_sent};
 
 use super::{Row, TaskKind, task_kinds};
 

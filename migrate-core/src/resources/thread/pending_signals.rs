@@ -1,7 +1,8 @@
 //! Signals that were sent and not yet taken, with everything that came with them (`siginfo_t`), in their order: those of one
 //! thread and those of the process. Read without taking them (PTRACE_PEEKSIGINFO); queued again by the new thread itself, which
 //! alone may use the kernel's own si_codes (rt_sigqueueinfo(2)). Those of POSIX timers are not among them: the timers send them
-//! again ([`posix_timers`](crate::resources::process::posix_timers)).
+//! again ([`posix_timers`](crate::resources::process::posix_timers)). Nor are SIGSTOP and SIGCONT
+//! ([`job_control`](crate::resources::process::job_control)).
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
@@ -21,6 +22,15 @@ pub struct QueuedSignals {
     pub pid: i32,
     /// The thread.
     pub tid: i32,
+}
+
+impl QueuedSignals {
+    /// Takes out all of this number; whether there were any.
+    pub fn take_out(&mut self, signal: i32) -> bool {
+        let before = self.signals.len();
+        self.signals.retain(|info| signal_number(info) != signal);
+        self.signals.len() < before
+    }
 }
 
 /// A word of a `siginfo_t`.
@@ -85,8 +95,7 @@ impl TaskKind for ProcessSignals {
 
     fn answer(_asked: &(), _results: &Results, from: &FrozenThread) -> Result<QueuedSignals> {
         let mut signals = from.stopped.pending_signals(true)?;
-        // The SIGSTOP that pins it to the source during the commit is not the program's.
-        signals.retain(|info| signal_number(info) != libc::SIGSTOP && timer_that_sent(info).is_none());
+        signals.retain(|info| timer_that_sent(info).is_none());
         Ok(QueuedSignals { signals, pid: from.pid, tid: from.pid })
     }
 
