@@ -19,6 +19,7 @@ pub mod process_memory;
 pub mod regs;
 pub mod remote;
 pub mod sched;
+pub mod seccomp;
 mod single;
 pub mod sockets;
 pub mod spawn;

@@ -68,7 +68,7 @@ const STAT: [(usize, &str); 20] = [
 ];
 
 /// Fields of /proc/PID/status (proc_pid_status(5)).
-const STATUS: [&str; 29] = [
+const STATUS: [&str; 30] = [
     "Name",
     "Umask",
     "TracerPid",
@@ -94,6 +94,7 @@ const STATUS: [&str; 29] = [
     "CapAmb",
     "NoNewPrivs",
     "Seccomp",
+    "Seccomp_filters",
     "Speculation_Store_Bypass",
     "SpeculationIndirectBranch",
     "x86_Thread_features",

@@ -10,11 +10,12 @@ use migrate_tests::hosts::{Host, Hosts, skipped};
 use migrate_tests::waiting::{wait_for, wait_for_file};
 
 /// What cannot move yet, and the words that say so. It must go on where it is.
-const REFUSED: [(&str, &str); 8] = [
+const REFUSED: [(&str, &str); 9] = [
     ("thread_leader_gone", "has ended"),
     ("refused_mapping", "memory of a device"),
     ("refused_packet_socket", "fd 7: "),
     ("refused_traced_thread", "(a debugger); end that first"),
+    ("refused_supervisor", "SECCOMP_RET_USER_NOTIF"),
     ("refused_unshared", "unshare CLONE_FS"),
     ("refused_dispatch", "PR_SET_SYSCALL_USER_DISPATCH"),
     ("refused_descriptor_table", "modify_ldt"),

@@ -90,7 +90,12 @@ pub fn prepare(
         steps.done("compare memory");
     }
     making.lock_memory()?;
-    let others = std::mem::take(&mut making.threads).restore(others, &mut making.shell, &mut making.outside)?;
+    let others = std::mem::take(&mut making.threads).restore(
+        others,
+        &mut making.shell,
+        &mut making.outside,
+        &image.process.confinements,
+    )?;
     restore_first_thread(&mut making, &image, steps.began)?;
     warnings.append(&mut making.outside.warnings);
     steps.done("restore threads");
@@ -148,7 +153,7 @@ fn check(image: &Final) -> Result<()> {
     if image.threads.is_empty() {
         return Err(Error::Invalid(format!("{} threads", image.threads.len())));
     }
-    Ok(())
+    image.process.confinements.check(image.threads.len())
 }
 
 fn open_executable(image: &Final) -> Result<OwnedFd> {
@@ -187,6 +192,12 @@ fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Res
     first.calls.restore(&mut batch);
     limits::restore_queued_signals(&image.process.limits, &mut batch);
     parent_death::clear(&mut batch);
+    let confinements = &image.process.confinements;
+    if confinements.confines_itself(0) {
+        // Calls are made in it until the executor is out of it.
+        making.shell.suspend_seccomp()?;
+        confinements.restore(0, &mut batch);
+    }
     Credentials::restore(&first.credentials, &mut batch);
     attributes::restore_after_credentials(&image.process.calls.attributes, &mut batch);
     making.shell.run(&batch)?;

@@ -153,6 +153,12 @@ impl Shell {
         self.socket_number
     }
 
+    /// From here on its first thread confines itself, and calls are made in it all the same.
+    pub fn suspend_seccomp(&self) -> Result<()> {
+        let main = self.main.as_ref().ok_or_else(|| Error::Invalid("the process has been let go".into()))?;
+        Ok(main.suspend_seccomp(true)?)
+    }
+
     /// Takes the executor out; nothing can be run in it afterwards.
     pub fn remove_executor(&mut self, gadget: u64) -> Result<()> {
         let main = self.main.as_mut().ok_or_else(|| Error::Invalid("the process has been let go".into()))?;

@@ -12,6 +12,7 @@ use migrate_linux::tracee::{Seized, Stopped};
 use super::shell::Shell;
 use crate::error::{Error, Result};
 use crate::image::EarlyThread;
+use crate::resources::thread::confinement::Confinements;
 use crate::resources::thread::{Credentials, CredentialsImage, ThreadState};
 use crate::resources::{Outside, TaskKind};
 
@@ -92,16 +93,30 @@ impl Threads {
     }
 
     /// Gives each what it has beside its credentials and registers. Returns them in the order of the images.
-    pub fn restore(mut self, images: &[ThreadState], shell: &mut Shell, outside: &mut Outside) -> Result<Standing> {
+    pub fn restore(
+        mut self,
+        images: &[ThreadState],
+        shell: &mut Shell,
+        outside: &mut Outside,
+        confinements: &Confinements,
+    ) -> Result<Standing> {
         let mut batches = Vec::with_capacity(images.len());
         let mut threads = Standing(Vec::with_capacity(images.len()));
-        for image in images {
+        // The first thread is not among them.
+        for (n, image) in (1..).zip(images) {
             image.calls.restore_outside(image.tid, outside)?;
+            let made = self.made.remove(&image.tid);
+            let made = made.ok_or_else(|| Error::Invalid(format!("thread {} was not made", image.tid)))?;
+            threads.0.push(made.thread);
             let mut batch = Batch::new();
             image.calls.restore(&mut batch);
+            if confinements.confines_itself(n)
+                && let Some(thread) = threads.0.last()
+            {
+                thread.suspend_seccomp(true)?;
+                confinements.restore(n, &mut batch);
+            }
             batches.push(batch);
-            let made = self.made.remove(&image.tid);
-            threads.0.push(made.ok_or_else(|| Error::Invalid(format!("thread {} was not made", image.tid)))?.thread);
         }
         let mut running: Vec<&mut Stopped> = threads.0.iter_mut().collect();
         shell.executor.run_in_new(&mut running, &batches)?;

@@ -32,7 +32,7 @@ use crate::resources::process::posix_timers::{self, PosixTimers, Told};
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState, adjustments, lock_future};
 use crate::resources::thread::cpu::{self, Cpu, Xstate};
-use crate::resources::thread::{Credentials, ThreadCalls, ThreadState, parent_death};
+use crate::resources::thread::{Credentials, ThreadCalls, ThreadState, confinement, parent_death};
 use crate::resources::{FrozenThread, TaskKind};
 
 /// Everything is known, and the last pages are on their way.
@@ -227,6 +227,7 @@ fn capture_tasks(
     let limits = read_limits(pid).doing(|| format!("read the limits of {pid}"))?;
     let locked = process.status.vm_locked;
     let now = read_status(pid).doing(|| format!("read process {pid}"))?;
+    let may_filter = |n: usize| threads.get(n).is_some_and(|thread: &ThreadState| thread.credentials.may_filter());
     let mut batch = Batch::new();
     let there = lock_future::ask(process.executor_end()? - PAGE, &mut batch);
     let results = process.run(&batch)?;
@@ -242,6 +243,7 @@ fn capture_tasks(
         limits: Limits(limits.map(|l| (l.soft, l.hard))),
         job_control: JobControl::default(),
         posix_timers: PosixTimers::default(),
+        confinements: confinement::capture(&process.threads, may_filter)?,
         calls,
     };
     Ok((state, threads))

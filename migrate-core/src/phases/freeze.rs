@@ -26,6 +26,7 @@ use crate::proc::status::{Status, read_task_status};
 use crate::proc::timers::{PosixTimer, read_timers};
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::posix_timers;
+use crate::resources::thread::confinement::RISK;
 use crate::resources::thread::unmovable;
 use crate::resources::{FrozenThread, Shown};
 
@@ -88,7 +89,10 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         record.full_speed(stood);
     }
     let Standstill { threads, status, stopped, leftover } = stopped?;
-    let confined = threads.iter().any(|t| t.shown.seccomp);
+    let suspended = suspend_seccomp(&threads);
+    if threads.iter().any(|thread| thread.shown.seccomp != 0) && !subject.losses.iter().any(|loss| loss == RISK) {
+        record.warn(RISK.into());
+    }
     let unmovable = unmovable_of(&threads);
     let frozen = FrozenProcess {
         threads,
@@ -111,15 +115,19 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     obstacles.extend(subject.shared_memory()?);
     obstacles.extend(frozen.timer_obstacles());
     obstacles.extend(unmovable?);
-    if confined {
-        obstacles.push("a thread of it runs under seccomp; that cannot move yet".into());
-    }
+    suspended?;
     if !obstacles.is_empty() {
         return Err(Error::Refused(obstacles));
     }
     frozen.gadget = find_gadget(&subject.space.layout, &pages.source)?;
     record.step("freeze");
     Ok(Frozen { record, undo, subject, pages })
+}
+
+/// What they do not allow themselves must not be the end of the calls that are made in them.
+fn suspend_seccomp(threads: &[FrozenThread]) -> Result<()> {
+    let confined = threads.iter().filter(|thread| thread.shown.seccomp != 0);
+    confined.into_iter().try_for_each(|thread| Ok(thread.stopped.suspend_seccomp(false)?))
 }
 
 /// Why its threads cannot move; many may have the same reason, a few of them will do.
@@ -165,10 +173,9 @@ fn find_nook(layout: &Layout, source: &PageSource) -> Option<u64> {
 pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<OwnedFd> {
     let layout = &subject.space.layout;
     let foothold = Foothold { gadget: find_gadget(layout, source)?, nook: find_nook(layout, source) };
-    // As it is now: what it does not allow itself would be its end.
     let (mut stopped, status) = stop_first_thread(subject.pid)?;
     if status.seccomp.unwrap_or(0) != 0 {
-        return Err(Error::Refused(vec!["it runs under seccomp by now; that cannot move yet".into()]));
+        stopped.suspend_seccomp(false)?;
     }
     let regs = stopped.registers()?;
     subject.interrupts(subject.pid, &regs);
@@ -202,10 +209,8 @@ impl FrozenProcess {
         let source = PageSource { memory, objects: Mutex::default() };
         let gadget = find_gadget(&space.layout, &source)?;
         let (stopped, status) = stop_first_thread(pid)?;
-        if status.seccomp.unwrap_or(0) != 0 {
-            return Err(Error::Refused(vec!["it runs under seccomp".into()]));
-        }
         let threads = vec![FrozenThread { stopped, pid, tid: pid, shown: Shown::by_text(&status) }];
+        suspend_seccomp(&threads)?;
         let mut process = FrozenProcess {
             threads,
             status,

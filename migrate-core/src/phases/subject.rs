@@ -21,7 +21,7 @@ use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status, read_task_status};
 use crate::proc::timers::read_timers;
 use crate::resources::process::posix_timers;
-use crate::resources::thread::CredentialsImage;
+use crate::resources::thread::{CredentialsImage, confinement};
 
 /// The process to be moved.
 #[derive(Debug)]
@@ -161,6 +161,9 @@ impl Subject {
         if stat.tty_nr != 0 {
             losses.push("it leaves its controlling terminal behind".into());
         }
+        if others.iter().map(|(_, status)| status).chain([&status]).any(|status| status.seccomp.unwrap_or(0) != 0) {
+            losses.push(confinement::RISK.into());
+        }
         let mut space = AddressSpace::default();
         obstacles.extend(space.read_all(pid)?);
         obstacles.extend(objects_held_by_others(pid, &space)?);
@@ -255,9 +258,6 @@ fn what_it_is(pid: i32, status: &Status, stat: &Stat) -> Vec<String> {
     if status.core_dumping == Some(true) {
         reasons.push(format!("{pid} ({name}) is dumping core"));
     }
-    if status.seccomp.unwrap_or(0) != 0 {
-        reasons.push(format!("{pid} ({name}) runs under seccomp; that cannot move yet"));
-    }
     reasons
 }
 
@@ -271,9 +271,6 @@ fn traced(status: &Status, who: impl std::fmt::Display) -> Option<String> {
 fn reasons_of(pid: i32, others: &[(i32, Status)]) -> Vec<String> {
     let mut reasons: Vec<String> =
         others.iter().filter_map(|(tid, status)| traced(status, format_args!("thread {tid} of {pid}"))).collect();
-    if let Some((tid, _)) = others.iter().find(|(_, status)| status.seccomp.unwrap_or(0) != 0) {
-        reasons.push(format!("thread {tid} of {pid} runs under seccomp; that cannot move yet"));
-    }
     // Many are told of by the probe; see `crate::resources::thread::unmovable`.
     const FEW: usize = 64;
     for (_, status) in others.iter().take(FEW) {

@@ -58,8 +58,8 @@ pub struct FrozenThread {
 pub struct Shown {
     /// Signals that were sent to it or to its process and not taken yet; bit n-1 is signal n.
     pub pending: u64,
-    /// Whether it runs under seccomp.
-    pub seccomp: bool,
+    /// Seccomp: 0 none, 1 strict, 2 filters.
+    pub seccomp: u32,
     /// Who it is. Text does not show securebits.
     pub credentials: CredentialsImage,
     /// All that the probe tells; None: there is no probe.
@@ -71,7 +71,7 @@ impl Shown {
     pub fn by_text(status: &Status) -> Shown {
         Shown {
             pending: status.sig_pending | status.shared_pending,
-            seccomp: status.seccomp.unwrap_or(0) != 0,
+            seccomp: status.seccomp.unwrap_or(0),
             credentials: CredentialsImage::shown_by(status),
             record: None,
         }
@@ -81,7 +81,7 @@ impl Shown {
     pub fn by_record(record: ThreadRecord) -> Option<Shown> {
         Some(Shown {
             pending: record.pending | record.shared_pending,
-            seccomp: record.seccomp != 0,
+            seccomp: record.seccomp,
             credentials: CredentialsImage::recorded(&record)?,
             record: Some(record),
         })

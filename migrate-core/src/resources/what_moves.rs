@@ -31,6 +31,7 @@ pub fn rows() -> Vec<Row> {
         one(CALLS),
         one(CLOCKS),
         one(thread::CREDENTIALS),
+        one(thread::confinement::ROW),
         ThreadCalls::KINDS.to_vec(),
         ProcessCalls::KINDS.to_vec(),
         one(process::posix_timers::ROW),

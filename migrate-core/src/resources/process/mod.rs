@@ -16,6 +16,7 @@ use bincode::{Decode, Encode};
 
 use super::task_kinds;
 use super::thread::ProcessSignals;
+use super::thread::confinement::Confinements;
 
 task_kinds! {
     /// What calls inside the process read and set.
@@ -48,6 +49,8 @@ pub struct ProcessState {
     pub job_control: job_control::JobControl,
     /// Timers of timer_create.
     pub posix_timers: posix_timers::PosixTimers,
+    /// Seccomp, of all threads.
+    pub confinements: Confinements,
     /// What is read and set from inside.
     pub calls: ProcessCalls,
 }

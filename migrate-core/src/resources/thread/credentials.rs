@@ -49,6 +49,12 @@ impl CredentialsImage {
 }
 
 impl CredentialsImage {
+    /// Whether a thread like this may install a seccomp filter.
+    pub fn may_filter(&self) -> bool {
+        const SYS_ADMIN: u64 = 1 << 21;
+        self.no_new_privs || self.effective & SYS_ADMIN != 0
+    }
+
     /// What the probe tells: all. None: there are more groups than fit in a record.
     pub fn recorded(record: &ThreadRecord) -> Option<CredentialsImage> {
         Some(CredentialsImage {

@@ -2,6 +2,7 @@
 
 mod alternate_stack;
 mod clear_child_tid;
+pub mod confinement;
 pub mod cpu;
 mod credentials;
 mod io_flusher;
