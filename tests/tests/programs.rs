@@ -10,15 +10,18 @@ use std::time::{Duration, Instant};
 
 use migrate_tests::hosts;
 use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use migrate_tests::waiting::wait_for;
 use tempfile::TempDir;
 
 /// A program and work for it that takes many seconds.
 struct Program {
-    /// Where Debian has it.
+    /// Where Debian has it, or what makes it.
     path: &'static str,
     arguments: &'static [&'static str],
     /// MiB of text to read, in the file `input`.
     input: usize,
+    /// Other files that it finds, and what is in them.
+    files: &'static [(&'static str, &'static str)],
     /// What it writes.
     outputs: &'static [&'static str],
 }
@@ -32,11 +35,17 @@ const PYTHON: Program = Program {
          print(a.bit_length(), a % (2**521 - 1), hex(a)[:200])",
     ],
     input: 0,
+    files: &[],
     outputs: &["stdout"],
 };
 
-const XZ: Program =
-    Program { path: "/usr/bin/xz", arguments: &["-T2", "-1", "--keep", "input"], input: 64, outputs: &["input.xz"] };
+const XZ: Program = Program {
+    path: "/usr/bin/xz",
+    arguments: &["-T2", "-1", "--keep", "input"],
+    input: 64,
+    files: &[],
+    outputs: &["input.xz"],
+};
 
 const SQLITE: Program = Program {
     path: "/usr/bin/sqlite3",
@@ -48,6 +57,7 @@ const SQLITE: Program = Program {
          commit; select count(*), sum(x), max(y) from t; pragma integrity_check;",
     ],
     input: 0,
+    files: &[],
     outputs: &["stdout", "database"],
 };
 
@@ -56,6 +66,7 @@ const GREP: Program = Program {
     // References back to what was found make it slow.
     arguments: &["-n", "\\(.\\)\\(.\\)\\1\\2\\1", "input"],
     input: 64,
+    files: &[],
     outputs: &["stdout"],
 };
 
@@ -68,6 +79,7 @@ const PERL: Program = Program {
          print ack(3, 9), \"\\n\" for 1 .. 5;",
     ],
     input: 0,
+    files: &[],
     outputs: &["stdout"],
 };
 
@@ -79,8 +91,78 @@ const BASH: Program = Program {
          ((s = (s * 31 + i) % 1000003)); ((i % 100000)) || printf '%d %d\\n' \"$i\" \"$s\"; done; echo \"$s\"",
     ],
     input: 0,
+    files: &[],
     outputs: &["stdout"],
 };
+
+/// Threads that wait for work and for each other, and timers.
+const PYTHON_THREADS: Program = Program {
+    path: "/usr/bin/python3",
+    arguments: &["work.py"],
+    input: 0,
+    files: &[("work.py", include_str!("../programs/work.py"))],
+    outputs: &["stdout"],
+};
+
+/// Timers, worker threads, the garbage collector.
+const NODE: Program = Program {
+    path: "/usr/bin/node",
+    arguments: &["work.js"],
+    input: 0,
+    files: &[("work.js", include_str!("../programs/work.js"))],
+    outputs: &["stdout"],
+};
+
+/// Thread pools, timers, code that is compiled as it runs, the garbage collector. Without the file of
+/// counters in /tmp, which another host's JVM takes for a dead one's and removes.
+const JAVA: Program = Program {
+    path: "/usr/bin/javac",
+    arguments: &["sh", "-c", "javac -d . Work.java && exec java -Xmx200m -XX:-UsePerfData -cp . Work"],
+    input: 0,
+    files: &[("Work.java", include_str!("../programs/Work.java"))],
+    outputs: &["stdout"],
+};
+
+/// A scheduler of its own, which interrupts its threads by signals.
+const GO: Program = Program {
+    path: "/usr/bin/go",
+    arguments: &["sh", "-c", concat!("GOCACHE=", env!("OUT_DIR"), "/go-cache go build -o work work.go && exec ./work")],
+    input: 0,
+    files: &[("work.go", include_str!("../programs/work.go"))],
+    outputs: &["stdout"],
+};
+
+/// Vector instructions in many threads.
+const FFMPEG: Program = Program {
+    path: "/usr/bin/ffmpeg",
+    arguments: &[
+        "-nostdin",
+        "-loglevel",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=640x360:rate=25:duration=80",
+        "-c:v",
+        "libx264",
+        "-threads",
+        "4",
+        "-bitexact",
+        "-f",
+        "h264",
+        "film",
+    ],
+    input: 0,
+    files: &[],
+    outputs: &["film"],
+};
+
+impl Program {
+    /// Tells it from the others.
+    fn name(&self) -> &'static str {
+        self.files.first().map_or(self.path, |(file, _)| file)
+    }
+}
 
 macro_rules! program {
     ($name:ident, $program:expr) => {
@@ -104,6 +186,11 @@ program!(sqlite, super::SQLITE);
 program!(grep, super::GREP);
 program!(perl, super::PERL);
 program!(bash, super::BASH);
+program!(python_threads, super::PYTHON_THREADS);
+program!(node, super::NODE);
+program!(java, super::JAVA);
+program!(go, super::GO);
+program!(ffmpeg, super::FFMPEG);
 
 /// Much longer than any of them takes.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -116,6 +203,11 @@ fn run(test: &str, program: &Program, moves: usize) {
     let expected = unmoved(&hosts, program);
 
     let mut moved = start(&hosts, program);
+    // Those that are made on the spot begin with a line.
+    if !program.files.is_empty() {
+        let begun = wait_for(PATIENCE, || (!moved.text("stdout").is_empty()).then_some(()));
+        assert!(begun.is_some(), "{test}: does not begin: {}", moved.said());
+    }
     sleep(Duration::from_millis(1000));
     let mut downtimes = Vec::new();
     for round in 1..=moves {
@@ -145,8 +237,9 @@ type Outputs = Vec<(&'static str, Vec<u8>)>;
 /// What it writes when nobody moves it; asked for only once.
 fn unmoved(hosts: &Hosts, program: &Program) -> Outputs {
     static KNOWN: Mutex<BTreeMap<&'static str, Outputs>> = Mutex::new(BTreeMap::new());
+    let name = program.name();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(outputs) = known.get(program.path) {
+    if let Some(outputs) = known.get(name) {
         return outputs.clone();
     }
     let began = Instant::now();
@@ -156,7 +249,7 @@ fn unmoved(hosts: &Hosts, program: &Program) -> Outputs {
     let outputs = outputs(program, &started);
     assert!(outputs.iter().all(|(_, bytes)| !bytes.is_empty()), "{} writes nothing", program.path);
     println!("{}: takes {:.1} s unmoved", program.path, began.elapsed().as_secs_f64());
-    known.insert(program.path, outputs.clone());
+    known.insert(name, outputs.clone());
     outputs
 }
 
@@ -165,7 +258,12 @@ fn start<'h>(hosts: &'h Hosts, program: &Program) -> Started<'h> {
     if program.input > 0 {
         write_text(&directory.path().join("input"), program.input << 20).expect("the input");
     }
-    let mut command = vec![program.path];
+    for (name, text) in program.files {
+        fs::write(directory.path().join(name), text).expect("a file");
+    }
+    // A compiler only makes what is started.
+    let compiled = [JAVA.path, GO.path].contains(&program.path);
+    let mut command = if compiled { Vec::new() } else { vec![program.path] };
     command.extend(program.arguments);
     hosts.start(Host::Alpha, directory, &command)
 }
