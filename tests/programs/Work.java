@@ -10,7 +10,7 @@ public class Work {
         List<byte[]> garbage = new ArrayList<>();
         long sum = 0, last = System.nanoTime();
         System.out.println("begins");
-        for (int n = 0; n < 1200; n++) {
+        for (int n = 0; n < 2500; n++) {
             List<Future<Long>> parts = new ArrayList<>();
             for (int j = 0; j < 4; j++) {
                 final int seed = n + j;

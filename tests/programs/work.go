@@ -11,7 +11,7 @@ func main() {
 	fmt.Println("begins")
 	var garbage [][]byte
 	last := time.Now()
-	for n := 0; n < 1200; n++ {
+	for n := 0; n < 1400; n++ {
 		var all sync.WaitGroup
 		sums := make([]int, 8)
 		for j := range sums {

@@ -4,7 +4,7 @@ const crypto = require('crypto');
 const fs = require('fs');
 
 if (isMainThread) {
-  const ROUNDS = 1000;
+  const ROUNDS = 1800;
   fs.writeSync(1, 'begins\n');
   const workers = [0, 1].map(() => new Worker(__filename));
   workers.forEach((worker, i) => {

@@ -18,7 +18,7 @@ def work():
 
 def tick(which):
     last = time.monotonic()
-    for n in range(1000):
+    for n in range(1800):
         time.sleep(0.005)
         now = time.monotonic()
         assert last <= now < last + 5, f"{now - last} s have passed"
@@ -28,7 +28,7 @@ def tick(which):
 
 workers = [threading.Thread(target=work) for _ in range(4)]
 tickers = [threading.Thread(target=tick, args=(which,)) for which in range(3)]
-timer = threading.Timer(4, lambda: jobs.put(99999))
+timer = threading.Timer(7, lambda: jobs.put(99999))
 for thread in workers + tickers + [timer]:
     thread.start()
 for thread in tickers + [timer]:
