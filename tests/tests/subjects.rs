@@ -39,6 +39,10 @@ const RESTLESS: &[(&str, &str)] = &[
     ("itimer_periodic", "ShdPnd: "),
     ("timer_periodic", "Pnd: "),
     ("timer_random", "Pnd: "),
+    ("sig_random", "Pnd: "),
+    // What was used is taken off.
+    ("limits_cpu", "limits: "),
+    ("call_epoll_pwait2", "SigBlk: "),
     ("timer_random", "timers: "),
     // libc makes one for each expiry.
     ("timer_libc_thread", "memory: "),

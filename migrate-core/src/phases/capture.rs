@@ -1,11 +1,13 @@
 //! Capture: what the frozen process is, read in batches, while the page streams send what memory is still to be sent.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
 use migrate_linux::remote::{Batch, Ticket};
 use nix::errno::Errno;
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 use super::freeze::{Frozen, FrozenProcess};
 use super::open_files::CapturedFiles;
@@ -79,11 +81,12 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let queues = queues.chain([&mut process_state.calls.pending_signals]);
     process.job_control = JobControl::take_out(process.job_control.stopped, queues);
     process_state.job_control = process.job_control;
-    let losses;
+    let mut losses;
     (process_state.posix_timers, losses) = timers.image(&process.timers, &process.threads)?;
     if let Some(loss) = parent_death::loss(threads.iter().map(|thread| thread.calls.parent_death)) {
         record.warn(loss);
     }
+    losses.extend(process_state.limits.take_off_cpu_time(|| cpu_time_of(subject.pid))?);
     let gadget = process.gadget;
     let image = Final {
         layout,
@@ -154,6 +157,12 @@ fn capture_files(subject: &mut Subject, process: &mut FrozenProcess) -> Result<C
         return Err(Error::Refused(findings.obstacles));
     }
     subject.files.capture(process)
+}
+
+/// What it has used, threads that have ended included.
+fn cpu_time_of(pid: i32) -> Result<Duration> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).and_then(ClockId::now);
+    clock.map(Duration::from).map_err(Into::into).doing(|| format!("read the CPU time of {pid}"))
 }
 
 /// Before the signals are read that wait: one that expires in between is found among these.

@@ -38,6 +38,7 @@ pub fn rows() -> Vec<Row> {
         one(process::job_control::ROW),
         one(process::adjustments::ROW),
         one(process::limits::ROW),
+        one(process::limits::CPU_TIME),
         one(process::surroundings::ROW),
         file::KINDS.to_vec(),
         one(process::record_locks::ROW),

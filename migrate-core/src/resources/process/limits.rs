@@ -3,22 +3,59 @@
 //!
 //! That of queued signals, when it is to be lower, is set by the process itself once its signals are queued: a program may lower it
 //! below what it has in the queue.
+//!
+//! A process's CPU time begins at 0 over there, and no kernel lets it be set. What it has used is therefore taken off RLIMIT_CPU, which
+//! the program can see: it is a warning.
+
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 use migrate_linux::sched::{self, Limit, UNLIMITED};
 
+use crate::error::Result;
 use crate::resources::Row;
 
 /// What of it moves.
-pub const ROW: Row =
-    ("resource limits", "all sixteen, soft and hard; a hard limit that may not be raised there is a warning");
+pub const ROW: Row = (
+    "resource limits",
+    "all sixteen, soft and hard, RLIMIT_CPU less what was used; a hard limit that may not be raised there is a warning",
+);
+/// What of it moves.
+pub const CPU_TIME: Row =
+    ("CPU time", "begins at 0: times, getrusage, CPU-time clocks; timers of it expire when they would have");
 
 /// What travels; see [`UNLIMITED`]. In the order of RLIMIT numbers, soft and hard.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Limits(pub [(u64, u64); 16]);
 
+impl Limits {
+    /// Takes off what it has used of its CPU time. Returns what the operator should know.
+    ///
+    /// # Errors
+    /// When `used` cannot tell.
+    pub fn take_off_cpu_time(&mut self, used: impl FnOnce() -> Result<Duration>) -> Result<Option<String>> {
+        let Some((soft, hard)) = self.0.get_mut(libc::RLIMIT_CPU as usize).filter(|limit| **limit != NO_LIMIT) else {
+            return Ok(None);
+        };
+        // Limits are whole seconds. What is rounded up is lost, and it may be moved often.
+        let used = (used()? + Duration::from_millis(900)).as_secs();
+        if used == 0 {
+            return Ok(None);
+        }
+        let before = *soft;
+        for limit in [soft, hard].into_iter().filter(|limit| **limit != UNLIMITED) {
+            *limit = limit.saturating_sub(used).max(1);
+        }
+        let (before, used) = (shown(before), Duration::from_secs(used));
+        Ok(Some(format!(
+            "RLIMIT_CPU, {before} s here, is less by the {used:?} of CPU time that it has used: that begins at 0 there"
+        )))
+    }
+}
+
+const NO_LIMIT: (u64, u64) = (UNLIMITED, UNLIMITED);
 const QUEUED_SIGNALS: u32 = libc::RLIMIT_SIGPENDING;
 
 /// Sets them. Returns what could not be set, in words.
@@ -63,6 +100,22 @@ fn shown(limit: u64) -> String {
 mod tests {
     use super::*;
     use std::process::Command;
+
+    #[test]
+    fn used_cpu_time_is_taken_off_its_limit() {
+        let taken = |limit: (u64, u64), millis: u64| {
+            let mut limits = Limits([(5, 6); 16]);
+            limits.0[libc::RLIMIT_CPU as usize] = limit;
+            let warning = limits.take_off_cpu_time(|| Ok(Duration::from_millis(millis))).unwrap();
+            assert_eq!(limits.0[1..], [(5, 6); 15]);
+            (limits.0[0], warning.is_some())
+        };
+        assert_eq!(taken((30, 40), 99), ((30, 40), false));
+        assert_eq!(taken((30, 40), 100), ((29, 39), true));
+        assert_eq!(taken((30, UNLIMITED), 12_345), ((17, UNLIMITED), true));
+        assert_eq!(taken((3, 40), 9_000), ((1, 31), true));
+        assert_eq!(taken(NO_LIMIT, 9_000), (NO_LIMIT, false));
+    }
 
     #[test]
     fn what_may_not_be_raised_is_a_warning() {
