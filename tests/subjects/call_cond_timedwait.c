@@ -1,0 +1,26 @@
+/* Moved inside pthread_cond_timedwait, and its mutex is held again afterwards. */
+#include "call.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+
+static struct answer call(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_REALTIME, &time);
+	time.tv_nsec += CALL_NS;
+	time.tv_sec += time.tv_nsec / 1000000000;
+	time.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&lock);
+	int result = pthread_cond_timedwait(&condition, &lock, &time);
+	EXPECT_EQ("the mutex", pthread_mutex_trylock(&lock), EBUSY);
+	pthread_mutex_unlock(&lock);
+	return (struct answer){ result, 0 };
+}
+
+int main(int argc, char **argv)
+{
+	begin(argc, argv);
+	repeat_until_check("pthread_cond_timedwait", call, (struct answer){ ETIMEDOUT, 0 });
+}
