@@ -238,6 +238,7 @@ mod tests {
   round 2: 100 pages, 400 B in 0.0 ms
   changed pages were found by: pagemap-scan
   what the kernel knows of threads was read by: ebpf
+  its clocks go on in a time namespace: the hosts' differ
   slowed down by up to 60 % for 1.30 s, of which it stood 700 ms
 ";
         assert_eq!(details(&report(Outcome::Moved)), expected);
