@@ -132,10 +132,21 @@ pub struct Scheduling {
 /// # Errors
 /// `ESRCH` when there is no such thread.
 pub fn scheduling(tid: i32) -> io::Result<Scheduling> {
-    let mut raw = raw_attr(&Scheduling::default());
+    scheduling_and_clamps(tid).map(|(scheduling, _)| scheduling)
+}
+
+/// The scheduling of thread `tid`, and the least and the most utilisation that the scheduler is to expect of it, of 1024. [0, 0]: the
+/// kernel has none (CONFIG_UCLAMP_TASK).
+///
+/// # Errors
+/// `ESRCH` when there is no such thread.
+pub fn scheduling_and_clamps(tid: i32) -> io::Result<(Scheduling, [u32; 2])> {
+    let mut raw = WithClamps { without: raw_attr(&Scheduling::default()), least: 0, most: 0 };
+    let size = size_of::<WithClamps>();
     // SAFETY: the kernel writes at most the size given, which is that of the structure.
-    check(unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut raw, raw.size, 0) })?;
-    Ok(Scheduling {
+    check(unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut raw, size, 0) })?;
+    let WithClamps { without: raw, least, most } = raw;
+    let scheduling = Scheduling {
         policy: raw.sched_policy,
         flags: raw.sched_flags,
         nice: raw.sched_nice,
@@ -143,7 +154,8 @@ pub fn scheduling(tid: i32) -> io::Result<Scheduling> {
         runtime: raw.sched_runtime,
         deadline: raw.sched_deadline,
         period: raw.sched_period,
-    })
+    };
+    Ok((scheduling, [least, most]))
 }
 
 /// Sets the scheduling of thread `tid`.
@@ -166,20 +178,7 @@ struct WithClamps {
     most: u32,
 }
 
-/// The least and the most utilisation that the scheduler is to expect of thread `tid`, of 1024. [0, 0]: the kernel has none
-/// (CONFIG_UCLAMP_TASK).
-///
-/// # Errors
-/// `ESRCH` when there is no such thread.
-pub fn utilisation_clamps(tid: i32) -> io::Result<[u32; 2]> {
-    let mut raw = WithClamps { without: raw_attr(&Scheduling::default()), least: 0, most: 0 };
-    let size = size_of::<WithClamps>();
-    // SAFETY: the kernel writes at most the size given, which is that of the structure.
-    check(unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut raw, size, 0) })?;
-    Ok([raw.least, raw.most])
-}
-
-/// Sets both, and nothing else.
+/// Sets the clamps as of [`scheduling_and_clamps`], and nothing else.
 ///
 /// # Errors
 /// `EOPNOTSUPP` on a kernel without them; `EINVAL`; `EPERM`; `ESRCH`.
@@ -441,7 +440,7 @@ mod tests {
     #[test]
     fn clamps_are_set_where_there_are_any() {
         let subject = Subject::new();
-        match utilisation_clamps(subject.pid()).unwrap() {
+        match scheduling_and_clamps(subject.pid()).unwrap().1 {
             [0, 0] => {
                 println!("SKIPPED utilisation clamps: this kernel has none");
                 let error = set_utilisation_clamps(subject.pid(), [1, 512]).unwrap_err();
@@ -449,7 +448,7 @@ mod tests {
             }
             _ => {
                 set_utilisation_clamps(subject.pid(), [100, 512]).unwrap();
-                assert_eq!(utilisation_clamps(subject.pid()).unwrap(), [100, 512]);
+                assert_eq!(scheduling_and_clamps(subject.pid()).unwrap().1, [100, 512]);
             }
         }
     }

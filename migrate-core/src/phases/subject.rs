@@ -272,7 +272,7 @@ fn reasons_of(pid: i32, others: &[(i32, Status)]) -> Vec<String> {
     let mut reasons: Vec<String> =
         others.iter().filter_map(|(tid, status)| traced(status, format_args!("thread {tid} of {pid}"))).collect();
     // Many are told of by the probe; see `crate::resources::thread::unmovable`.
-    const FEW: usize = 64;
+    const FEW: usize = 16;
     for (_, status) in others.iter().take(FEW) {
         let tid = status.pid;
         let of = |task: i32, kind: &str| fs::read_link(format!("/proc/{pid}/task/{task}/ns/{kind}")).ok();

@@ -80,12 +80,13 @@ impl TaskKind for Scheduling {
 
     fn restore_outside(image: &SchedulingImage, tid: i32, outside: &mut Outside) -> Result<()> {
         let fail = |source| Error::io(format!("set the scheduling of new thread {tid}"), source);
-        let now = sched::scheduling(tid).map_err(fail)?;
+        let (now, clamps) = sched::scheduling_and_clamps(tid).map_err(fail)?;
         let wanted = wanted(image, &outside.origin, &now);
         if wanted != now {
             sched::set_scheduling(tid, &wanted).map_err(fail)?;
         }
-        if image.clamps != [0, 0] && image.clamps != sched::utilisation_clamps(tid).map_err(fail)? {
+        // Another policy has other ones by itself.
+        if image.clamps != [0, 0] && (image.clamps != clamps || wanted != now) {
             sched::set_utilisation_clamps(tid, image.clamps).map_err(fail)?;
         }
         if image.io_priority != sched::io_priority(tid).map_err(fail)? {
@@ -137,7 +138,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 fn read(tid: i32) -> Result<SchedulingImage> {
     let fail = |source| Error::io(format!("read the scheduling of thread {tid}"), source);
-    let attributes = sched::scheduling(tid).map_err(fail)?;
+    let (attributes, clamps) = sched::scheduling_and_clamps(tid).map_err(fail)?;
     let timed = attributes.policy == DEADLINE || is_ordinary(attributes.policy);
     Ok(SchedulingImage {
         policy: attributes.policy,
@@ -145,7 +146,7 @@ fn read(tid: i32) -> Result<SchedulingImage> {
         nice: attributes.nice,
         priority: attributes.priority,
         times: if timed { [attributes.runtime, attributes.deadline, attributes.period] } else { [0; 3] },
-        clamps: sched::utilisation_clamps(tid).map_err(fail)?,
+        clamps,
         affinity: sched::affinity(tid).map_err(fail)?,
         io_priority: sched::io_priority(tid).map_err(fail)?,
     })
