@@ -326,6 +326,8 @@ fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
         );
     }
     let tids = read_tids(pid).doing(|| format!("read the threads of {pid}"))?;
+    // /proc/PID shows what the first thread has, and that has neither memory nor descriptors any more: all would have to be reached
+    // through another one.
     if !tids.is_empty() && !tids.contains(&pid) || leader_has_ended(pid, status) {
         reasons.push("its first thread has ended while others go on; that cannot move yet".into());
     }
