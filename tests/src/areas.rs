@@ -63,11 +63,15 @@ fn parse_first_line(line: &str) -> Option<Area> {
     let hexadecimal = |text| u64::from_str_radix(text, 16).ok();
     let (start, end) = (hexadecimal(start)?, hexadecimal(end)?);
     let (permissions, offset, _device, inode) = (word()?, hexadecimal(word()?)?, word()?, word()?.parse().ok()?);
-    let name = word().unwrap_or_default().trim_start().to_string();
+    let mut name = word().unwrap_or_default().trim_start().to_string();
     let mut inode: u64 = inode;
-    // Shared anonymous memory is a file of the kernel's own; its number says nothing.
-    if name == "/dev/zero (deleted)" {
+    // Without a name it is a file of the kernel's own, or becomes one; its number says nothing, and where it was neither.
+    if let Some(unnamed) = name.strip_suffix(" (deleted)") {
         inode = u64::MAX;
+        if unnamed != "/dev/zero" {
+            let last = unnamed.rsplit('/').next().unwrap_or_default();
+            name = format!("/memfd:{} (deleted)", last.strip_prefix("memfd:").unwrap_or(last));
+        }
     }
     let offset = if inode == 0 { 0 } else { offset };
     Some(Area { start, end, permissions: permissions.into(), offset, inode, name, flags: Vec::new() })

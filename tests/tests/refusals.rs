@@ -138,10 +138,29 @@ fn memory_of_a_device() {
 }
 
 #[test]
-fn memory_of_a_deleted_file() {
-    let before = "import mmap, os; f = open('gone', 'w+b'); f.truncate(4096); m = mmap.mmap(f.fileno(), 4096)\n\
-                  os.unlink('gone'); f.close()";
-    refuses("memory_of_a_deleted_file", before, &["/gone", "without a name", "restart"]);
+fn memory_that_another_process_has_a_descriptor_of() {
+    // The one that has it is no child of the ticker.
+    let before = "\
+import ctypes, os
+libc = ctypes.CDLL(None)
+fd = os.memfd_create('of two')
+os.ftruncate(fd, 4096)
+libc.mmap(None, ctypes.c_long(4096), 3, 1, fd, ctypes.c_long(0))
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.set_inheritable(fd, True)
+        os.execv('/bin/sleep', ['sleep', '600'])
+    os._exit(0)
+os.wait()
+os.close(fd)
+";
+    let Some(hosts) = take("memory_that_another_process_has_a_descriptor_of") else { return };
+    let ticker = Ticker::start(&hosts, before);
+    let why = ticker.push(&hosts, &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
+    for word in ["of two", "(sleep)", "descriptor"] {
+        assert!(why.contains(word), "no {word:?} in: {why}");
+    }
+    assert!(ticker.goes_on());
 }
 
 #[test]

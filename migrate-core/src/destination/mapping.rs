@@ -246,8 +246,11 @@ impl Making {
             if self.tables.objects.len() > TABLE_LIMIT || object.id == 0 {
                 return Err(Error::Invalid(format!("shared object {}", object.id)));
             }
-            let made = map_files::new_shared_anonymous(object.size as usize)
-                .doing(|| format!("make shared memory of {} bytes", object.size))?;
+            let made = match &object.name {
+                None => map_files::new_shared_anonymous(object.size as usize),
+                Some(name) => map_files::new_memfd(name, object.size),
+            };
+            let made = made.doing(|| format!("make shared memory of {} bytes", object.size))?;
             let number = self.shell.give_aside(&[made.as_fd()])?;
             self.tables.objects.extend(number.first().map(|n| (object.id, *n)));
             self.placement.add_object(object.id, File::from(made), object.size);

@@ -47,7 +47,7 @@ pub enum Backing {
         /// Byte offset of the mapping's start in it.
         offset: u64,
     },
-    /// A shared anonymous object.
+    /// Memory that has no file at the destination: shared anonymous memory, a memfd, a file that has been deleted.
     Object {
         /// Which, see [`ShmObject`].
         object: u32,
@@ -103,13 +103,15 @@ impl FileStamp {
     }
 }
 
-/// The object behind shared anonymous mappings.
+/// What is behind mappings and has no file at the destination. It travels whole.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ShmObject {
     /// Its number in this migration; page batches name it. Never 0.
     pub id: u32,
     /// Its size in bytes.
     pub size: u64,
+    /// None: shared anonymous memory; else there it is a memfd of this name, whatever it was here.
+    pub name: Option<Vec<u8>>,
 }
 
 /// A whole address space, in ascending order.

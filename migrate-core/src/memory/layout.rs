@@ -14,7 +14,7 @@ use migrate_linux::map_files;
 
 use crate::error::{Doing, Result};
 use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, READ, ShmObject, Vma, WRITE};
-use crate::proc::maps::{Mapping, Name, read_maps};
+use crate::proc::maps::{Mapping, Name, read_deleted, read_maps};
 use crate::proc::smaps::{VmFlags, read_smaps};
 use crate::resources::Row;
 
@@ -41,7 +41,10 @@ const FILES: Row = (
     "mapped files",
     "private ones with the pages that were written, shared ones; the same file must be at the destination",
 );
-const SHARED: Row = ("shared anonymous memory", "content and holes, every mapping of it; no other process may have it");
+const OBJECTS: Row = (
+    "memory without a file",
+    "shared anonymous memory, mapped memfds and deleted files (these become memfds): content and holes, every mapping; what is shared no other process may have",
+);
 const VDSO: Row = ("vDSO", "at the same place; programs keep addresses in it");
 const ADVICE: Row = (
     "advice on memory",
@@ -49,14 +52,14 @@ const ADVICE: Row = (
 );
 
 /// What of memory moves.
-pub const KINDS: &[Row] = &[PRIVATE, FILES, SHARED, VDSO, ADVICE];
+pub const KINDS: &[Row] = &[PRIVATE, FILES, OBJECTS, VDSO, ADVICE];
 
 /// The kind that a mapping is of.
 pub fn kind_of(vma: &Vma) -> &'static str {
     match vma.backing {
         Backing::Anonymous => PRIVATE.0,
         Backing::File { .. } => FILES.0,
-        Backing::Object { .. } => SHARED.0,
+        Backing::Object { .. } => OBJECTS.0,
         Backing::Vdso | Backing::Vvar | Backing::VvarVclock => VDSO.0,
     }
 }
@@ -79,7 +82,7 @@ const UNSUPPORTED: [(u64, &str); 9] = [
 pub struct AddressSpace {
     /// As it was read last.
     pub layout: Layout,
-    /// Objects behind shared anonymous mappings; their numbers begin with 1.
+    /// What has no file at the destination; the numbers begin with 1.
     pub objects: Vec<ShmObject>,
     /// The way to each of them, as long as it is mapped: kept longer, its memory would not be given back.
     pub object_files: Vec<Option<Arc<File>>>,
@@ -250,7 +253,14 @@ impl AddressSpace {
             }
         };
         if m.shared && path.as_bytes() == b"/dev/zero (deleted)" {
-            return self.object(pid, m).map(|object| Backing::Object { object, offset: m.offset });
+            return self.object(pid, m, None).map(|object| Backing::Object { object, offset: m.offset });
+        }
+        if m.deleted && !named_by_the_kernel(path) && self.is_unnamed(pid, m)? {
+            let path = path.as_bytes();
+            let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let name = name.strip_prefix(b"memfd:").unwrap_or(name);
+            return self.object(pid, m, Some(name)).map(|object| Backing::Object { object, offset: m.offset });
         }
         let writable = m.shared && flags & VmFlags::MAY_WRITE != 0;
         let key = (m.dev, m.inode, writable);
@@ -261,8 +271,7 @@ impl AddressSpace {
         }
         let shown = path.display();
         if m.deleted {
-            let remedy = "restart the program with the present version of it";
-            return Err(format!("{shown} — a file without a name cannot move yet; {remedy}").into());
+            return Err(format!("{shown} — this kind of memory cannot move yet; let the program unmap it").into());
         }
         let mapped = fs::metadata(map_file(pid, m)).map_err(|e| gone_or(e, &shown))?;
         if mapped.ino() != m.inode {
@@ -283,7 +292,13 @@ impl AddressSpace {
         Ok(Backing::File { file, offset: m.offset })
     }
 
-    fn object(&mut self, pid: i32, m: &Mapping) -> std::result::Result<u32, NoBacking> {
+    /// Whether it is known to be an object, or its file has really lost its name.
+    fn is_unnamed(&self, pid: i32, m: &Mapping) -> std::result::Result<bool, NoBacking> {
+        let known = self.object_keys.contains_key(&object_key(m));
+        Ok(known || read_deleted(pid, m).map_err(|e| gone_or(e, "a deleted file"))?)
+    }
+
+    fn object(&mut self, pid: i32, m: &Mapping, name: Option<&[u8]>) -> std::result::Result<u32, NoBacking> {
         let key = object_key(m);
         let known = self.object_keys.get(&key).copied();
         if let Some(id) = known
@@ -291,11 +306,14 @@ impl AddressSpace {
         {
             return Ok(id);
         }
-        let what = "shared anonymous memory";
-        let file = map_files::open_mapped(pid, m.start, m.end, false).map_err(|e| gone_or(e, what))?;
+        let what = name.map_or("shared anonymous memory".into(), String::from_utf8_lossy);
+        let file = map_files::open_mapped(pid, m.start, m.end, false).map_err(|e| gone_or(e, &what))?;
         let metadata = file.metadata().map_err(|e| format!("{what}: {e}"))?;
         if metadata.ino() != m.inode {
             return Err(NoBacking::Gone);
+        }
+        if !metadata.is_file() {
+            return Err(format!("{what} — memory of a device cannot move; let the program unmap it").into());
         }
         let file = Some(Arc::new(file));
         if let Some(id) = known {
@@ -303,7 +321,9 @@ impl AddressSpace {
             return Ok(id);
         }
         let id = self.objects.len() as u32 + 1;
-        self.objects.push(ShmObject { id, size: metadata.len() });
+        // A mapping shows whole pages.
+        let size = metadata.len().next_multiple_of(PAGE);
+        self.objects.push(ShmObject { id, size, name: name.map(<[u8]>::to_vec) });
         self.object_files.push(file);
         self.object_keys.insert(key, id);
         Ok(id)
@@ -316,10 +336,27 @@ impl AddressSpace {
         Ok(maps.iter().filter_map(|m| Some((object(m)?, m.start..m.end, m.offset))).collect())
     }
 
+    /// Device and inode of the objects that are mapped shared and that others can have descriptors of.
+    pub fn unnamed_and_shared(&self) -> Vec<(u64, u64)> {
+        let is_shared = |id: u32| {
+            let maps_it = |v: &Vma| v.shared && matches!(v.backing, Backing::Object { object, .. } if object == id);
+            self.layout.vmas.iter().any(maps_it)
+        };
+        let named = self.objects.iter().zip(&self.object_files).filter(|(object, _)| object.name.is_some());
+        let files = named.filter(|(object, _)| is_shared(object.id)).filter_map(|(_, file)| file.as_ref());
+        files.filter_map(|file| file.metadata().ok()).map(|m| (m.dev(), m.ino())).collect()
+    }
+
     /// Whether a mapping, of whatever process, is of one of the objects.
     pub fn has_object(&self, m: &Mapping) -> bool {
         self.object_keys.contains_key(&object_key(m))
     }
+}
+
+/// SysV shared memory, and the rings of io_setup(2): what is behind them is more than memory.
+fn named_by_the_kernel(path: &OsString) -> bool {
+    let path = path.as_bytes();
+    path.starts_with(b"/SYSV") || path.starts_with(b"/[aio]")
 }
 
 /// Without such a mapping there is no way to what is behind it.

@@ -33,7 +33,7 @@ use super::scan::STRIDE;
 use super::select::data_ranges;
 use super::send::{Chunk, Chunks};
 use crate::error::{Doing, Error, Result};
-use crate::image::layout::{Backing, Layout};
+use crate::image::layout::{Backing, FileStamp, Layout};
 
 /// Mappings of an object that hold so much less than they are long are not tracked: the marks on pages that are not there would
 /// take a five hundredth of it in page tables.
@@ -69,6 +69,8 @@ struct Object {
     changed: PageSet,
     /// What the destination has, perhaps not as it is now.
     sent: PageSet,
+    /// Of one that is only mapped privately: its size and when it was last written, as it was found whole.
+    stamp: Option<FileStamp>,
 }
 
 /// Where a part of an object is mapped. Neighbours that go on in the object are one piece, whatever their protection.
@@ -160,27 +162,28 @@ impl SharedObjects {
     pub fn look(&mut self, space: &AddressSpace, pagemap: &PageMap, rearm: bool) -> Result<()> {
         if !rearm {
             self.take_in();
-        } else if self.tracking.is_none() {
-            return Ok(());
         }
         let mapped = pieces(of_layout(&space.layout));
         for (number, file) in (1..).zip(&space.object_files) {
             let Some(file) = file else { continue };
             let object = self.objects.entry(number).or_default();
+            if !mapped.contains_key(&number) {
+                object.find_rewritten(file)?;
+                continue;
+            }
             let as_registered = !object.registered.is_empty() && mapped.get(&number) == Some(&object.registered);
             if object.armed && as_registered && object.find_written(pagemap, rearm)? {
                 continue;
             }
             object.armed = false;
             if rearm {
-                if !as_registered || self.perhaps_shared || !object.scan(pagemap, true, |_| ())? {
+                let tracked = as_registered && self.tracking.is_some() && !self.perhaps_shared;
+                if !tracked || !object.scan(pagemap, true, |_| ())? {
                     continue;
                 }
                 object.armed = true;
             }
-            let data = data_of(file)?;
-            // Zeros must replace what is there.
-            object.changed = object.changed.union(&object.sent.without(&data)).union(&data);
+            object.find_all(file)?;
         }
         Ok(())
     }
@@ -222,6 +225,23 @@ impl Object {
                 self.changed = self.changed.union(&self.sent.within(&(first..first + (end - start))));
             }
         }
+    }
+
+    /// All of it.
+    fn find_all(&mut self, file: &File) -> Result<()> {
+        let data = data_of(file)?;
+        // Zeros must replace what is there.
+        self.changed = self.changed.union(&self.sent.without(&data)).union(&data);
+        Ok(())
+    }
+
+    /// Through private mappings nobody writes it: so all of it is found once, and again should somebody else have written it.
+    fn find_rewritten(&mut self, file: &File) -> Result<()> {
+        let now = FileStamp::of(&file.metadata().doing(|| "look at a file without a name".into())?);
+        if self.stamp.replace(now) != Some(now) {
+            self.find_all(file)?;
+        }
+        Ok(())
     }
 
     /// Finds what was written through its mappings. Ok(false): they are not those that were armed.
@@ -278,7 +298,7 @@ fn data_of(file: &File) -> Result<PageSet> {
 }
 
 fn of_layout(layout: &Layout) -> impl Iterator<Item = (u32, Range<u64>, u64)> + '_ {
-    layout.vmas.iter().filter_map(|v| match v.backing {
+    layout.vmas.iter().filter(|v| v.shared).filter_map(|v| match v.backing {
         Backing::Object { object, offset } => Some((object, v.start..v.end, offset)),
         _ => None,
     })

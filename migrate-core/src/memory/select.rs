@@ -10,9 +10,10 @@ use crate::image::layout::{Backing, PAGE, Vma};
 pub fn has_own_pages(vma: &Vma) -> bool {
     match vma.backing {
         Backing::Anonymous => true,
-        Backing::File { .. } => !vma.shared,
-        // Objects travel by themselves, whoever maps them; the kernel's own pages are the destination's.
-        Backing::Object { .. } | Backing::Vdso | Backing::Vvar | Backing::VvarVclock => false,
+        // What is behind them travels by itself, or is there already.
+        Backing::File { .. } | Backing::Object { .. } => !vma.shared,
+        // The kernel's own pages are the destination's.
+        Backing::Vdso | Backing::Vvar | Backing::VvarVclock => false,
     }
 }
 

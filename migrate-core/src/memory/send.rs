@@ -3,6 +3,7 @@
 //! The threads are there before the freeze and wait for rounds; a round is a list of chunks that they take turns with.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
@@ -344,8 +345,27 @@ pub(super) fn read_chunk(source: &PageSource, chunk: &Chunk, buffer: &mut [u8]) 
     let mut at = 0;
     for &(start, length) in &chunk.runs {
         let to = &mut bytes[at..at + length as usize];
-        object.read_exact_at(to, start).doing(|| "read shared memory".into())?;
+        read_to_the_end(&object, to, start).doing(|| "read shared memory".into())?;
         at += length as usize;
+    }
+    Ok(())
+}
+
+/// Behind its end a file's last page is zeros.
+fn read_to_the_end(file: &File, mut to: &mut [u8], mut at: u64) -> std::io::Result<()> {
+    while !to.is_empty() {
+        match file.read_at(to, at) {
+            Ok(0) => {
+                to.fill(0);
+                return Ok(());
+            }
+            Ok(n) => {
+                at += n as u64;
+                to = &mut to[n..];
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
     }
     Ok(())
 }

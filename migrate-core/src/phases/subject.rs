@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::regs::{CallState, Registers};
@@ -388,6 +389,34 @@ fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
                 shared.start,
                 shared.end
             ));
+        }
+    }
+    reasons.extend(unnamed_held_by_others(pid, space)?);
+    Ok(reasons)
+}
+
+/// What is mapped shared can also be written through descriptors.
+fn unnamed_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>> {
+    let mut reasons = Vec::new();
+    let shared = space.unnamed_and_shared();
+    if shared.is_empty() {
+        return Ok(reasons);
+    }
+    let own = std::process::id() as i32;
+    for other in read_pids().doing(|| "list the processes".into())?.into_iter().filter(|p| ![pid, own].contains(p)) {
+        let Ok(entries) = fs::read_dir(format!("/proc/{other}/fd")) else { continue };
+        for entry in entries.flatten() {
+            let unnamed = |link: &std::path::PathBuf| link.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+            let Some(link) = fs::read_link(entry.path()).ok().filter(unnamed) else { continue };
+            if fs::metadata(entry.path()).is_ok_and(|m| shared.contains(&(m.dev(), m.ino()))) {
+                let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
+                reasons.push(format!(
+                    "memory that it shares ({}) is descriptor {} of process {other} ({}), which stays; they cannot be parted",
+                    link.display(),
+                    entry.file_name().display(),
+                    name.trim_end()
+                ));
+            }
         }
     }
     Ok(reasons)
