@@ -20,8 +20,10 @@ use crate::error::{Error, Result};
 use crate::resources::{FrozenThread, Row};
 
 /// What of it moves.
-pub const ROW: Row =
-    ("seccomp", "strict mode, and filters in their order with their flags, of each thread; those that all threads share stay shared");
+pub const ROW: Row = (
+    "seccomp",
+    "strict mode, and filters in their order with their flags, of each thread; those that all threads share stay shared",
+);
 
 /// What the operator should know of a process that has it.
 pub const RISK: &str = "it runs under seccomp: should this agent be killed in the half millisecond in which it asks the process, \
