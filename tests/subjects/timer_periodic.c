@@ -58,11 +58,13 @@ int main(int argc, char **argv)
 	struct timespec now;
 
 	begin(argc, argv);
-	sigset_t blocked = signals_from(SIGRTMIN + 1, SIGRTMIN + 1);
+	/* The handler runs in the first thread: in the other one it would interrupt the wait. */
+	sigset_t blocked = signals_from(SIGRTMIN, SIGRTMIN + 1), handled_here = signals_from(SIGRTMIN, SIGRTMIN);
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
 	pthread_t thread = start_thread(waiting, NULL);
 	while (waiter == 0)
 		pause_ms(1);
+	sigprocmask(SIG_UNBLOCK, &handled_here, NULL);
 	NEED(sigaction(SIGRTMIN, &action, NULL) == 0);
 	int handled = make_timer(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGRTMIN, 1, 0);
 	int waited = make_timer(CLOCK_MONOTONIC, SIGEV_THREAD_ID, SIGRTMIN + 1, 2, waiter);
