@@ -33,6 +33,8 @@ const TABLE_LIMIT: usize = 100_000;
 const ARCH_MAP_VDSO_64: i32 = 0x2003;
 const MLOCK_ONFAULT: i32 = 1;
 const MADV_GUARD_INSTALL: i32 = 102;
+/// Linux 6.10; not in libc.
+const SYS_MSEAL: i64 = 462;
 
 /// Files and objects that mappings name, by their numbers in the new process.
 #[derive(Debug, Default)]
@@ -279,14 +281,20 @@ impl Making {
             .then(|| "this kernel puts the vDSO elsewhere than the program has it; that cannot move yet".to_string()))
     }
 
-    /// Locks what was locked: last, because it fills in pages.
-    pub fn lock_memory(&mut self) -> Result<()> {
+    /// Locks what was locked: late, because it fills in pages. And seals what was sealed: later still, because then nothing can be
+    /// changed about it.
+    pub fn lock_and_seal(&mut self) -> Result<()> {
         let mut batch = Batch::new();
         let locked: Vec<Vma> = self.layout.vmas.iter().filter(|v| v.flags & VmFlags::LOCKED != 0).cloned().collect();
         for vma in locked {
             self.flush_if_full(&mut batch)?;
             let on_fault = if vma.flags & VmFlags::LOCK_ON_FAULT != 0 { MLOCK_ONFAULT } else { 0 };
             batch.must(libc::SYS_mlock2, [vma.start.into(), vma.len().into(), on_fault.into()]);
+        }
+        let sealed: Vec<Vma> = self.layout.vmas.iter().filter(|v| v.flags & VmFlags::SEALED != 0).cloned().collect();
+        for vma in sealed {
+            self.flush_if_full(&mut batch)?;
+            batch.must(SYS_MSEAL, [vma.start.into(), vma.len().into(), 0.into()]);
         }
         self.shell.run(&batch)?;
         Ok(())

@@ -89,7 +89,7 @@ pub fn prepare(
         making.verify(digest)?;
         steps.done("compare memory");
     }
-    making.lock_memory()?;
+    making.lock_and_seal()?;
     let others = std::mem::take(&mut making.threads).restore(
         others,
         &mut making.shell,

@@ -28,7 +28,8 @@ pub const ADJUSTABLE_FLAGS: u64 = VmFlags::HUGE_PAGE
     | VmFlags::SEQUENTIAL
     | VmFlags::RANDOM
     | VmFlags::LOCKED
-    | VmFlags::LOCK_ON_FAULT;
+    | VmFlags::LOCK_ON_FAULT
+    | VmFlags::SEALED;
 
 /// Flags that mmap(2) gives a mapping when it is made.
 const MADE_WITH: u64 = VmFlags::GROWS_DOWN | VmFlags::NO_RESERVE | VmFlags::ACCOUNTABLE;
@@ -48,7 +49,7 @@ const OBJECTS: Row = (
 const VDSO: Row = ("vDSO", "at the same place; programs keep addresses in it");
 const ADVICE: Row = (
     "advice on memory",
-    "huge pages or none, DONTFORK, WIPEONFORK, DONTDUMP, MERGEABLE, SEQUENTIAL, RANDOM, mlock, mlock2 (ONFAULT), MAP_NORESERVE",
+    "huge pages or none, DONTFORK, WIPEONFORK, DONTDUMP, MERGEABLE, SEQUENTIAL, RANDOM, mlock, mlock2 (ONFAULT), mseal, MAP_NORESERVE",
 );
 
 /// What of memory moves.
@@ -65,7 +66,7 @@ pub fn kind_of(vma: &Vma) -> &'static str {
 }
 
 /// Flags of memory that cannot move, with what it is.
-const UNSUPPORTED: [(u64, &str); 9] = [
+const UNSUPPORTED: [(u64, &str); 8] = [
     (VmFlags::PFN_MAP, "memory of a device"),
     (VmFlags::IO, "memory of a device"),
     (VmFlags::MIXED_MAP, "memory of a device"),
@@ -73,7 +74,6 @@ const UNSUPPORTED: [(u64, &str); 9] = [
     (VmFlags::UFFD_MISSING, "watched by a userfaultfd of the program"),
     (VmFlags::UFFD_MINOR, "watched by a userfaultfd of the program"),
     (VmFlags::SHADOW_STACK, "a shadow stack"),
-    (VmFlags::SEALED, "sealed by mseal"),
     (VmFlags::DROPPABLE, "MAP_DROPPABLE"),
 ];
 
