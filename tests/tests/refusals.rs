@@ -340,19 +340,6 @@ fn moves_into_namespace(ticker: &mut Ticker<'_>, hosts: &Hosts, policy: &str) {
 }
 
 #[test]
-fn a_stopped_process() {
-    let Some(hosts) = take("a_stopped_process") else { return };
-    let ticker = Ticker::start(&hosts, "");
-    let pid = ticker.0.pid.to_string();
-    hosts.must(Host::Alpha, &["kill", "-STOP", &pid]);
-    let why = ticker.push(&hosts, &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
-    assert!(why.contains("is stopped") && why.contains(&format!("kill -CONT {pid}")), "{why}");
-    assert_eq!(ticker.0.snapshot().process["State"], "T", "it must not run");
-    hosts.must(Host::Alpha, &["kill", "-CONT", &pid]);
-    ticker.unharmed();
-}
-
-#[test]
 fn a_traced_process() {
     let Some(hosts) = take("a_traced_process") else { return };
     let Some(strace) = ["/usr/bin/strace", "/usr/bin/gdb"].into_iter().find(|path| Path::new(path).exists()) else {

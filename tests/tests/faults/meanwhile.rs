@@ -51,8 +51,13 @@ fn memory_that_others_share_is_found_before_the_freeze() {
 }
 
 #[test]
-fn memory_that_is_sealed_meanwhile_is_found_before_the_freeze() {
-    refused_at(3, "seal", &["sealed by mseal"]).expect("refused");
+fn memory_that_is_sealed_meanwhile_stays_sealed() {
+    let Some(work) = Work::new() else { return };
+    let (subject, said) = changed_at(&work, 3, "seal").expect("a report");
+    assert_eq!(subject.runs_once(), Ok(Host::Beta), "{said}");
+    let sealed = subject.mapping_flags().into_iter().filter(|flags| flags.contains(" sl")).count();
+    assert_eq!(sealed, 1, "{said}");
+    subject.check().expect("its work is whole");
 }
 
 #[test]
