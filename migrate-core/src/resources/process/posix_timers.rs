@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
+use migrate_linux::posix_timers::{PR_TIMER_CREATE_RESTORE_IDS, ids_can_be_chosen};
 use migrate_linux::remote::{Batch, RemoteBuffer, Results};
 
 use crate::error::{Error, Result};
@@ -68,7 +69,6 @@ pub const ROW: Row = (
 /// With kernels that cannot be told the ID of a timer (before Linux 6.16), all lower ones are made and deleted first: half a
 /// microsecond each.
 const HIGHEST_COUNTED_ID: i32 = 50_000;
-const PR_TIMER_CREATE_RESTORE_IDS: i32 = 77;
 /// `struct itimerspec`, `struct sigevent`.
 const TIMES: usize = 32;
 const EVENT: usize = 64;
@@ -105,7 +105,7 @@ pub fn obstacles(timers: &[PosixTimer], pid: i32, tids: &[i32]) -> Vec<String> {
         reasons.push(format!("timer {id} (timer_create) {why}; it cannot move: have the program delete it"));
     }
     let highest = timers.iter().map(|t| t.id).max().unwrap_or(0);
-    if highest > HIGHEST_COUNTED_ID && !migrate_linux::posix_timers::ids_can_be_chosen() {
+    if highest > HIGHEST_COUNTED_ID && !ids_can_be_chosen() {
         reasons.push(format!(
             "timer {highest} (timer_create): Linux before 6.16 can only make timers with IDs in order, and so many would take too long"
         ));
