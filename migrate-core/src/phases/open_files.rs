@@ -19,7 +19,7 @@ use crate::in_two::both;
 use crate::proc::fdinfo::{FdInfo, parse_fdinfo, read_fdinfo};
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
-use crate::proc::listing::{count_fds, read_fds, read_pids};
+use crate::proc::listing::{count_fds, for_each_fd_of_others, read_fds};
 use crate::resources::Verdict;
 use crate::resources::file::{self, FileImage, FileView, HeldFile};
 use crate::resources::process::record_locks::{self, RecordLock};
@@ -345,27 +345,19 @@ fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFil
 /// A pipe that another process has open too would be cut in two. Its inode, and the reason in words.
 fn pipes_held_by_others(pid: i32, pipes: &BTreeSet<u64>) -> Result<Vec<(u64, String)>> {
     let mut reasons = Vec::new();
-    let own = std::process::id() as i32;
-    for other in read_pids().doing(|| "list the processes".into())? {
-        if other == pid || other == own {
-            continue;
+    let listed = for_each_fd_of_others(&[pid, std::process::id() as i32], |other, entry, link| {
+        if let LinkTarget::Pipe(inode) = crate::proc::link::parse_link(link)
+            && pipes.contains(&inode)
+        {
+            let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
+            let reason = format!(
+                "a pipe of it (pipe:[{inode}]) is held by process {other} ({}), descriptor {}, which stays; start it with its input and output from and to files",
+                name.trim_end(),
+                entry.file_name().to_string_lossy()
+            );
+            reasons.push((inode, reason));
         }
-        // Processes come and go while this looks; one that is gone holds nothing.
-        let Ok(entries) = fs::read_dir(format!("/proc/{other}/fd")) else { continue };
-        for entry in entries.flatten() {
-            let Ok(link) = fs::read_link(entry.path()) else { continue };
-            if let LinkTarget::Pipe(inode) = crate::proc::link::parse_link(link.as_os_str().as_encoded_bytes())
-                && pipes.contains(&inode)
-            {
-                let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
-                let reason = format!(
-                    "a pipe of it (pipe:[{inode}]) is held by process {other} ({}), descriptor {}, which stays; start it with its input and output from and to files",
-                    name.trim_end(),
-                    entry.file_name().to_string_lossy()
-                );
-                reasons.push((inode, reason));
-            }
-        }
-    }
+    });
+    listed.doing(|| "list the processes".into())?;
     Ok(reasons)
 }

@@ -16,7 +16,7 @@ use crate::memory::layout::{AddressSpace, Pace};
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_root};
-use crate::proc::listing::{read_children, read_fds, read_pids, read_tids};
+use crate::proc::listing::{for_each_fd_of_others, read_children, read_fds, read_pids, read_tids};
 use crate::proc::maps::read_maps;
 use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status, read_task_status};
@@ -402,23 +402,19 @@ fn unnamed_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
     if shared.is_empty() {
         return Ok(reasons);
     }
-    let own = std::process::id() as i32;
-    for other in read_pids().doing(|| "list the processes".into())?.into_iter().filter(|p| ![pid, own].contains(p)) {
-        let Ok(entries) = fs::read_dir(format!("/proc/{other}/fd")) else { continue };
-        for entry in entries.flatten() {
-            let unnamed = |link: &std::path::PathBuf| link.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
-            let Some(link) = fs::read_link(entry.path()).ok().filter(unnamed) else { continue };
-            if fs::metadata(entry.path()).is_ok_and(|m| shared.contains(&(m.dev(), m.ino()))) {
-                let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
-                reasons.push(format!(
-                    "memory that it shares ({}) is descriptor {} of process {other} ({}), which stays; they cannot be parted",
-                    link.display(),
-                    entry.file_name().display(),
-                    name.trim_end()
-                ));
-            }
+    let listed = for_each_fd_of_others(&[pid, std::process::id() as i32], |other, entry, link| {
+        let unnamed = link.ends_with(b" (deleted)");
+        if unnamed && fs::metadata(entry.path()).is_ok_and(|m| shared.contains(&(m.dev(), m.ino()))) {
+            let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
+            reasons.push(format!(
+                "memory that it shares ({}) is descriptor {} of process {other} ({}), which stays; they cannot be parted",
+                String::from_utf8_lossy(link),
+                entry.file_name().display(),
+                name.trim_end()
+            ));
         }
-    }
+    });
+    listed.doing(|| "list the processes".into())?;
     Ok(reasons)
 }
 

@@ -2,6 +2,7 @@
 
 use super::text::{number, words};
 use super::{Malformed, failed, is_gone, read_parsed};
+use std::fs::DirEntry;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
@@ -39,6 +40,22 @@ pub fn read_tids(pid: i32) -> io::Result<Vec<i32>> {
 /// Those of reading the folder.
 pub fn read_pids() -> io::Result<Vec<i32>> {
     read_numbers("/proc")
+}
+
+/// Looks at every descriptor of every process but those of `except`: tells the process, the descriptor's place in /proc, and where its link
+/// leads. Processes come and go meanwhile; one that is gone holds nothing.
+///
+/// # Errors
+/// Those of listing the processes.
+pub fn for_each_fd_of_others(except: &[i32], mut tell: impl FnMut(i32, &DirEntry, &[u8])) -> io::Result<()> {
+    for other in read_pids()?.into_iter().filter(|pid| !except.contains(pid)) {
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{other}/fd")) else { continue };
+        for entry in entries.flatten() {
+            let Ok(link) = std::fs::read_link(entry.path()) else { continue };
+            tell(other, &entry, link.as_os_str().as_bytes());
+        }
+    }
+    Ok(())
 }
 
 /// The children of all threads, ascending, from `/proc/PID/task/*/children` (needs CONFIG_PROC_CHILDREN).
