@@ -13,6 +13,18 @@
 #define CALL_MS 400
 #define CALL_NS (CALL_MS * 1000000L)
 
+/* The point in time at which a call that begins now is to be over. */
+static UNUSED struct timespec call_end(clockid_t clock)
+{
+	struct timespec time;
+
+	clock_gettime(clock, &time);
+	time.tv_nsec += CALL_NS;
+	time.tv_sec += time.tv_nsec / 1000000000;
+	time.tv_nsec %= 1000000000;
+	return time;
+}
+
 /* One call: what it returned, and errno. */
 struct answer { long value; int error; };
 #define ANSWER(call) ({ errno = 0; long value_ = (call); (struct answer){ value_, errno }; })

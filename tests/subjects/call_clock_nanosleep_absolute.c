@@ -3,12 +3,7 @@
 
 static struct answer call(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	time.tv_nsec += CALL_NS;
-	time.tv_sec += time.tv_nsec / 1000000000;
-	time.tv_nsec %= 1000000000;
+	struct timespec time = call_end(CLOCK_MONOTONIC);
 	struct answer answer = ANSWER(syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL));
 	int64_t late = now_us(CLOCK_MONOTONIC) - (time.tv_sec * 1000000LL + time.tv_nsec / 1000);
 	EXPECT(late >= 0 && late < 2000000, "woke up %lld us late", (long long)late);

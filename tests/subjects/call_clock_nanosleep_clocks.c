@@ -28,12 +28,8 @@ static struct answer call(void)
 	/* Of that thread alone: no wait for its time is shorter than the time. */
 	if (clock == CLOCK_PROCESS_CPUTIME_ID)
 		clock = (int)(~(unsigned)busy << 3 | 6);
-	if (flags == TIMER_ABSTIME) {
-		clock_gettime(clock, &time);
-		time.tv_nsec += CALL_NS;
-		time.tv_sec += time.tv_nsec / 1000000000;
-		time.tv_nsec %= 1000000000;
-	}
+	if (flags == TIMER_ABSTIME)
+		time = call_end(clock);
 	return ANSWER(syscall(SYS_clock_nanosleep, clock, flags, &time, NULL));
 }
 

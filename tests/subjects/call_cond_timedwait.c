@@ -6,12 +6,7 @@ static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 
 static struct answer call(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_REALTIME, &time);
-	time.tv_nsec += CALL_NS;
-	time.tv_sec += time.tv_nsec / 1000000000;
-	time.tv_nsec %= 1000000000;
+	struct timespec time = call_end(CLOCK_REALTIME);
 	pthread_mutex_lock(&lock);
 	int result = pthread_cond_timedwait(&condition, &lock, &time);
 	EXPECT_EQ("the mutex", pthread_mutex_trylock(&lock), EBUSY);

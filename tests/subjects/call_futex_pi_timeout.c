@@ -15,12 +15,7 @@ static void *owner(void *unused)
 
 static struct answer call(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_REALTIME, &time);
-	time.tv_nsec += CALL_NS;
-	time.tv_sec += time.tv_nsec / 1000000000;
-	time.tv_nsec %= 1000000000;
+	struct timespec time = call_end(CLOCK_REALTIME);
 	return (struct answer){ pthread_mutex_timedlock(&lock, &time), 0 };
 }
 

@@ -11,10 +11,7 @@ static struct answer call(void)
 
 	if (turn ^= 1)
 		return ANSWER(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 7, &time, NULL, 0));
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	time.tv_nsec += CALL_NS;
-	time.tv_sec += time.tv_nsec / 1000000000;
-	time.tv_nsec %= 1000000000;
+	time = call_end(CLOCK_MONOTONIC);
 	return ANSWER(syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 7, &time, NULL, FUTEX_BITSET_MATCH_ANY));
 }
 

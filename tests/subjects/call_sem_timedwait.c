@@ -6,12 +6,7 @@ static sem_t semaphore;
 
 static struct answer call(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_REALTIME, &time);
-	time.tv_nsec += CALL_NS;
-	time.tv_sec += time.tv_nsec / 1000000000;
-	time.tv_nsec %= 1000000000;
+	struct timespec time = call_end(CLOCK_REALTIME);
 	return ANSWER(sem_timedwait(&semaphore, &time));
 }
 
