@@ -1,4 +1,4 @@
-//! Options of TCP sockets that carry pages.
+//! What sockets are, and options of TCP sockets that carry pages.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -71,6 +71,25 @@ pub fn delivery_rate(socket: &impl AsFd) -> io::Result<u64> {
     field.map(u64::from_ne_bytes).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
+/// Family, type and protocol of a socket (SO_DOMAIN, SO_TYPE, SO_PROTOCOL of socket(7)).
+///
+/// # Errors
+/// ENOTSOCK: it is none.
+pub fn family_type_protocol(socket: &impl AsFd) -> io::Result<[i32; 3]> {
+    let mut values = [0; 3];
+    for (value, name) in values.iter_mut().zip([libc::SO_DOMAIN, libc::SO_TYPE, libc::SO_PROTOCOL]) {
+        let mut length = size_of::<i32>() as libc::socklen_t;
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: the kernel writes at most `length` bytes, which an i32 has; any bytes are valid.
+        let result =
+            unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, std::ptr::from_mut(value).cast(), &raw mut length) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(values)
+}
+
 /// Sends small messages at once (`TCP_NODELAY` of tcp(7)).
 ///
 /// # Errors
@@ -108,6 +127,17 @@ mod tests {
         drop(stream);
         assert_eq!(reader.join().unwrap(), 8 << 20);
         assert!(delivery_rate(&std::os::unix::net::UnixStream::pair().unwrap().0).is_err());
+    }
+
+    #[test]
+    fn a_socket_says_what_it_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = [libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP];
+        assert_eq!(family_type_protocol(&listener).unwrap(), tcp);
+        let pair = std::os::unix::net::UnixDatagram::pair().unwrap();
+        assert_eq!(family_type_protocol(&pair.0).unwrap(), [libc::AF_UNIX, libc::SOCK_DGRAM, 0]);
+        let error = family_type_protocol(&std::fs::File::open("/dev/null").unwrap()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use migrate_linux::remote::Batch;
 
 use super::shell::Shell;
 use crate::error::{Error, Result};
-use crate::image::{Descriptor, ObjectId};
+use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::in_two;
-use crate::resources::file::{self, FileImage, NewFiles};
+use crate::resources::file::{self, FileImage, Made, NewFiles, Placed};
 
 /// What has been made, and what is at its number.
 #[derive(Debug, Default)]
@@ -26,20 +26,16 @@ pub fn is_valid(table: &[Descriptor]) -> bool {
 }
 
 impl Descriptors {
-    /// Makes what is new, brings what has changed up to date, and puts everything at its number. `files`: not those that are as they
-    /// were told before.
-    pub fn install(
-        &mut self,
-        files: Vec<(ObjectId, FileImage)>,
-        table: &[Descriptor],
-        mut new: NewFiles,
-        shell: &mut Shell,
-    ) -> Result<()> {
+    /// Makes what is new, brings what has changed up to date, and puts everything at its number.
+    pub fn install(&mut self, image: OpenFilesImage, mut new: NewFiles, shell: &mut Shell) -> Result<()> {
+        let OpenFilesImage { files, descriptors, inside } = image;
+        let table = descriptors.as_slice();
         if !is_valid(table) {
             return Err(Error::Invalid("the descriptor table makes no sense".into()));
         }
         let mut told: HashMap<ObjectId, FileImage> = files.into_iter().collect();
-        let wanted: HashSet<ObjectId> = table.iter().map(|d| d.object).collect();
+        let all = || table.iter().map(|d| d.object).chain(inside.iter().copied());
+        let wanted: HashSet<ObjectId> = all().collect();
         let mut known = Vec::with_capacity(self.made.len());
         for (object, made) in self.made.iter_mut().filter(|(object, _)| wanted.contains(object)) {
             known.push((*object, made, told.remove(object)));
@@ -56,7 +52,7 @@ impl Descriptors {
         let mut missing: HashMap<_, _> = anew.map(|((object, (image, _), _), _)| (*object, image.clone())).collect();
         missing.extend(told);
         let mut made_now = Vec::with_capacity(missing.len());
-        for object in table.iter().map(|d| d.object) {
+        for object in all() {
             if let Some(image) = missing.remove(&object) {
                 let fd = file::create(&image, &mut new)?;
                 self.made.insert(object, (image, fd));
@@ -64,6 +60,10 @@ impl Descriptors {
             }
         }
         drop(new);
+        let made = Made::new(&self.made);
+        for (image, fd) in made_now.iter().filter_map(|object| self.made.get(object)) {
+            file::tie(image, fd, &made)?;
+        }
         let highest = table.last().map_or(0, |d| d.number).max(table.len() as i32);
         if highest >= shell.socket_number() {
             // Everything goes, also what mappings were made of: they are there by now, or this is not the freeze.
@@ -75,10 +75,13 @@ impl Descriptors {
         }
         self.clear_numbers(table, &made_now.iter().copied().collect(), shell)?;
         self.hand_over(table, shell)?;
-        for object in made_now {
-            self.connect(object, table, shell)?;
-        }
-        Ok(())
+        self.connect(&made_now, table, shell)
+    }
+
+    /// Those for which there is something to do after the commit.
+    pub fn going_live(&mut self) -> Vec<(FileImage, OwnedFd)> {
+        let later = self.made.extract_if(|_, (image, _)| file::goes_live(image));
+        later.map(|(_, made)| made).collect()
     }
 
     /// Closes numbers that are no longer used, or that are to be something else.
@@ -131,12 +134,16 @@ impl Descriptors {
         Ok(())
     }
 
-    /// What ties a descriptor to others: every one is at its number by now.
-    fn connect(&self, object: ObjectId, table: &[Descriptor], shell: &mut Shell) -> Result<()> {
-        let Some(descriptor) = table.iter().find(|d| d.object == object) else { return Ok(()) };
+    /// What ties descriptions to others, or to the process: every one is at its numbers by now.
+    fn connect(&self, made_now: &[ObjectId], table: &[Descriptor], shell: &mut Shell) -> Result<()> {
         let mut batch = Batch::new();
-        if let Some((image, _)) = self.made.get(&object) {
-            file::connect(image, descriptor.number, &mut batch);
+        for object in made_now {
+            if let Some(place) = Placed::of(*object, table)
+                && let Some((image, _)) = self.made.get(object)
+            {
+                flush_unless_room_for(&mut batch, file::CALLS_TO_CONNECT, shell)?;
+                file::connect(image, place, &mut batch)?;
+            }
         }
         if !batch.is_empty() {
             shell.run(&batch)?;
@@ -146,7 +153,12 @@ impl Descriptors {
 }
 
 fn flush_if_full(batch: &mut Batch, shell: &mut Shell) -> Result<()> {
-    if !batch.has_room_for(2, 0) {
+    flush_unless_room_for(batch, 2, shell)
+}
+
+/// `calls`: each of them with a few bytes.
+fn flush_unless_room_for(batch: &mut Batch, calls: usize, shell: &mut Shell) -> Result<()> {
+    if !batch.has_room_for(calls, calls * 16) {
         shell.run(batch)?;
         *batch = Batch::new();
     }

@@ -21,7 +21,7 @@ use crate::image::Final;
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
-use crate::resources::file::NewFiles;
+use crate::resources::file::{self, FileImage, NewFiles};
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::record_locks::{self, AT_ONCE, RecordLock};
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
@@ -36,6 +36,8 @@ pub struct Runnable {
     threads: Vec<Stopped>,
     live: bool,
     job_control: JobControl,
+    /// Descriptions for which there is something to do after the commit.
+    going_live: Vec<(FileImage, OwnedFd)>,
     named: Named,
     /// Its state file. Dropped after the process has been killed.
     arrival: Option<Arrival>,
@@ -69,7 +71,7 @@ pub fn prepare(
     let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
     making.check_written_files(same_kernel)?;
     let files = std::mem::take(&mut image.files);
-    making.descriptors.install(files, &image.descriptors, NewFiles::new(same_kernel, true), &mut making.shell)?;
+    making.descriptors.install(files, NewFiles::new(same_kernel, true), &mut making.shell)?;
     fault::point(24, control)?;
     steps.done("descriptors");
     let mut batch = Batch::new();
@@ -101,6 +103,7 @@ pub fn prepare(
     steps.done("restore threads");
     let named = making.named;
     let job_control = image.process.job_control;
+    let going_live = making.descriptors.going_live();
     let mut unfinished = Unfinished {
         shell: making.shell,
         others,
@@ -115,6 +118,7 @@ pub fn prepare(
         threads: Vec::new(),
         live: false,
         job_control,
+        going_live,
         named,
         arrival: None,
     };
@@ -262,6 +266,11 @@ impl Runnable {
             ]));
         }
         self.live = true;
+        for (image, fd) in self.going_live.drain(..) {
+            if let Err(error) = file::go_live(&image, &fd) {
+                tracing::error!("process {}, which runs here now: {error}", self.pid);
+            }
+        }
         if let Err(error) = self.let_run(control) {
             // Those that are left go on when they are let go of, and the process stands at worst.
             tracing::error!("process {} is to run here: {error}", self.pid);

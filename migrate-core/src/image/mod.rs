@@ -114,13 +114,22 @@ pub struct Descriptor {
     pub object: ObjectId,
 }
 
+/// The open file descriptions of a process, and where it has them.
+#[derive(Debug, Clone, PartialEq, Encode, Decode, Default)]
+pub struct OpenFilesImage {
+    /// Descriptions that are new or have changed since the destination was told of them.
+    pub files: Vec<(ObjectId, FileImage)>,
+    /// The descriptor table, ascending.
+    pub descriptors: Vec<Descriptor>,
+    /// Descriptions that no number refers to: they are inside others.
+    pub inside: Vec<ObjectId>,
+}
+
 /// What the destination can make while the process still runs, as it was then.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Early {
-    /// Open files.
-    pub files: Vec<(ObjectId, FileImage)>,
-    /// The descriptors that refer to them, ascending.
-    pub descriptors: Vec<Descriptor>,
+    /// Those open files that can be.
+    pub files: OpenFilesImage,
     /// The threads beside the first.
     pub threads: Vec<EarlyThread>,
 }
@@ -139,10 +148,8 @@ pub struct EarlyThread {
 pub struct Final {
     /// What changed in the address space since the last update.
     pub layout: LayoutUpdate,
-    /// Open file descriptions that are new or have changed since the destination was told of them.
-    pub files: Vec<(ObjectId, FileImage)>,
-    /// The descriptor table, ascending.
-    pub descriptors: Vec<Descriptor>,
+    /// Its open files.
+    pub files: OpenFilesImage,
     /// Its record locks.
     pub locks: Vec<RecordLock>,
     /// What belongs to the process.

@@ -10,7 +10,6 @@ use nix::time::ClockId;
 use nix::unistd::Pid;
 
 use super::freeze::{Frozen, FrozenProcess};
-use super::open_files::CapturedFiles;
 use super::pages::Pages;
 use super::record::Record;
 use super::subject::{Subject, children_of};
@@ -18,7 +17,7 @@ use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::image::layout::{LayoutChange, PAGE};
-use crate::image::{Final, LayoutUpdate};
+use crate::image::{Final, LayoutUpdate, OpenFilesImage};
 use crate::memory::send::Counted;
 use crate::memory::verify::Digest;
 use crate::phase::Phase;
@@ -31,6 +30,7 @@ use crate::resources::process::job_control::JobControl;
 use crate::resources::process::limits::Limits;
 use crate::resources::process::memory_map::MemoryMap;
 use crate::resources::process::posix_timers::{self, PosixTimers, Told};
+use crate::resources::process::record_locks::RecordLock;
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState, adjustments, lock_future};
 use crate::resources::thread::cpu::{self, Cpu, Xstate};
@@ -73,7 +73,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     process.inject_executor(&subject.space.layout, &pages.source)?;
     undo.held.fault(5)?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
-    let CapturedFiles { files, descriptors, locks } = capture_files(&mut subject, process)?;
+    let (files, locks) = capture_files(&mut subject, process)?;
     let timers = capture_timers(process)?;
     let timers_since = timers.since();
     let (mut process_state, mut threads) = capture_tasks(process, &subject, &pages)?;
@@ -91,7 +91,6 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let image = Final {
         layout,
         files,
-        descriptors,
         locks,
         process: process_state,
         threads,
@@ -151,7 +150,7 @@ fn take_digest(
 }
 
 /// Looks at the open files again: descriptors may have come and gone since preflight.
-fn capture_files(subject: &mut Subject, process: &mut FrozenProcess) -> Result<CapturedFiles> {
+fn capture_files(subject: &mut Subject, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<RecordLock>)> {
     let findings = subject.files.look_again(subject.pid, &subject.pidfd)?;
     if !findings.obstacles.is_empty() {
         return Err(Error::Refused(findings.obstacles));

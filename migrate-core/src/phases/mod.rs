@@ -9,6 +9,7 @@ mod locks;
 pub use locks::take_again_in;
 mod kernel_state;
 mod open_files;
+mod outside_ends;
 mod pages;
 mod peer;
 mod pre_copy;

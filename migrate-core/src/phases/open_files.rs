@@ -2,7 +2,7 @@
 //! changed since costs more than two microseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -10,18 +10,20 @@ use migrate_linux::kcmp;
 use migrate_linux::libc;
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::remote::Batch;
+use migrate_linux::sockets::family_type_protocol;
 use nix::sys::stat::FileStat;
 
 use super::freeze::FrozenProcess;
+use super::outside_ends;
 use crate::error::{Doing, Error, Result};
-use crate::image::{Descriptor, ObjectId};
+use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::both;
 use crate::proc::fdinfo::{FdInfo, parse_fdinfo, read_fdinfo};
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
-use crate::proc::listing::{count_fds, for_each_fd_of_others, read_fds};
+use crate::proc::listing::{count_fds, read_fds};
 use crate::resources::Verdict;
-use crate::resources::file::{self, FileImage, FileView, HeldFile};
+use crate::resources::file::{self, FileImage, FileView, HeldFile, Known, Others, SocketView};
 use crate::resources::process::record_locks::{self, RecordLock};
 
 /// An open file description and the descriptors that refer to it.
@@ -31,12 +33,20 @@ pub struct SharedFile {
     pub object: ObjectId,
     /// It.
     pub file: HeldFile,
-    /// The descriptors.
+    /// The descriptors. None: it is inside another one.
     pub numbers: Vec<i32>,
-    /// The fdinfo of the one that the view names, kept open: reading it again costs a fifth of opening it.
-    info: File,
+    /// Its fdinfo, kept open: reading it again costs a fifth of opening it.
+    info: OpenInfo,
     /// What the destination has made of it, or been told to.
     told: Option<FileImage>,
+}
+
+/// An fdinfo file, and whose it is.
+#[derive(Debug)]
+struct OpenInfo {
+    file: File,
+    process: i32,
+    number: i32,
 }
 
 /// All of them.
@@ -56,16 +66,6 @@ pub struct Findings {
     pub obstacles: Vec<String>,
     /// What is lost.
     pub losses: Vec<String>,
-}
-
-/// The open files of the frozen process.
-pub struct CapturedFiles {
-    /// Those descriptions that are not as the destination has been told.
-    pub files: Vec<(ObjectId, FileImage)>,
-    /// The table, ascending.
-    pub descriptors: Vec<Descriptor>,
-    /// Record locks.
-    pub locks: Vec<RecordLock>,
 }
 
 impl OpenFiles {
@@ -91,26 +91,63 @@ impl OpenFiles {
                 Err(e) => return Err(Error::io(format!("look at descriptor {number} of {pid}"), e)),
             };
             let candidates = by_inode.entry(inode(&held)).or_default();
-            if let Some(shared) = self.same_description(&held, candidates)? {
-                shared.numbers.push(number);
-                continue;
-            }
-            match file::preflight(&held.view) {
-                Verdict::Supported => {}
-                Verdict::With(loss) => findings.losses.push(loss),
-                Verdict::Unsupported(why) => {
-                    findings.obstacles.push(why);
-                    continue;
+            match self.same_description(&held.duplicate, candidates)? {
+                Some(i) => self.list[i].numbers.push(number),
+                None => {
+                    if self.examine(held, info, vec![number], &mut findings) {
+                        candidates.push(self.list.len() - 1);
+                    }
                 }
             }
-            findings.obstacles.extend(record_locks::parse(number, &held.view.info).err());
-            candidates.push(self.list.len());
-            let object = ObjectId(self.next_object);
-            self.next_object += 1;
-            self.list.push(SharedFile { object, file: held, numbers: vec![number], info, told: None });
         }
+        self.look_inside(&mut findings)?;
+        self.name_by_first_numbers(pid)?;
         findings.obstacles.extend(self.shared_pipes(pid)?);
         Ok(findings)
+    }
+
+    /// Takes one in if it can move.
+    fn examine(&mut self, held: HeldFile, info: OpenInfo, numbers: Vec<i32>, findings: &mut Findings) -> bool {
+        match file::preflight(&held.view) {
+            Verdict::Supported => {}
+            Verdict::With(loss) => findings.losses.push(loss),
+            Verdict::Unsupported(why) => {
+                findings.obstacles.push(why);
+                return false;
+            }
+        }
+        findings.obstacles.extend(record_locks::parse(held.view.number, &held.view.info).err());
+        let object = ObjectId(self.next_object);
+        self.next_object += 1;
+        self.list.push(SharedFile { object, file: held, numbers, info, told: None });
+        true
+    }
+
+    /// Looks for descriptions that are inside others, and drops those that are nowhere any more.
+    fn look_inside(&mut self, findings: &mut Findings) -> Result<()> {
+        let mut found: Vec<bool> = self.list.iter().map(|shared| !shared.numbers.is_empty()).collect();
+        let mut to_do: Vec<usize> = (0..found.len()).filter(|i| found[*i]).collect();
+        while let Some(i) = to_do.pop() {
+            for duplicate in file::holds(&self.list[i].file)? {
+                let number = self.list[i].file.view.number;
+                let (held, info) = hold_duplicate(self.list[i].file.process, number, duplicate)
+                    .doing(|| format!("look at what is inside descriptor {number}"))?;
+                let same_inode = |(_, shared): &(usize, &SharedFile)| inode(&shared.file) == inode(&held);
+                let candidates: Vec<usize> = self.list.iter().enumerate().filter(same_inode).map(|(i, _)| i).collect();
+                let known = match self.same_description(&held.duplicate, &candidates)? {
+                    Some(known) => known,
+                    None if self.examine(held, info, Vec::new(), findings) => self.list.len() - 1,
+                    None => continue,
+                };
+                found.resize(self.list.len(), false);
+                if !std::mem::replace(&mut found[known], true) {
+                    to_do.push(known);
+                }
+            }
+        }
+        let mut found = found.into_iter();
+        self.list.retain(|_| found.next() == Some(true));
+        Ok(())
     }
 
     /// Searches all processes for those of its pipes that are not known to be its own; a search is dear, and in the freeze there is
@@ -126,7 +163,7 @@ impl OpenFiles {
         if unknown.is_empty() {
             return Ok(Vec::new());
         }
-        let held = pipes_held_by_others(pid, &unknown)?;
+        let held = outside_ends::of_pipes(pid, &unknown)?;
         self.private_pipes.extend(unknown.into_iter().filter(|inode| held.iter().all(|(other, _)| other != inode)));
         Ok(held.into_iter().map(|(_, reason)| reason).collect())
     }
@@ -142,15 +179,15 @@ impl OpenFiles {
         // As many as are known, and all of those still there: then there are no others.
         if count == Some(known.len()) {
             let compare = || Ok::<_, Error>((self.compare(pid, &known)?, self.read_stats()?));
-            let (compared, infos) = both(known.len(), compare, || self.read_infos(pid))?;
+            let (compared, infos) = both(known.len(), compare, || self.read_infos())?;
             let (same, stats) = compared?;
-            if same.iter().all(|same| *same == Some(true)) {
+            if same.iter().all(|same| *same == Some(true)) && self.holds_nothing()? {
                 now = Some((infos?, stats));
             }
         }
         let (findings, (infos, stats)) = match now {
             Some(now) => (Findings { obstacles: self.shared_pipes(pid)?, losses: Vec::new() }, now),
-            None => (self.look(pid, pidfd)?, (self.read_infos(pid)?, self.read_stats()?)),
+            None => (self.look(pid, pidfd)?, (self.read_infos()?, self.read_stats()?)),
         };
         for (shared, (info, stat)) in self.list.iter_mut().zip(infos.into_iter().zip(stats)) {
             (shared.file.view.info, shared.file.view.stat) = (info, stat);
@@ -160,12 +197,21 @@ impl OpenFiles {
 
     /// The fdinfo of each description, and who has locked it. (/proc/locks would be one read for all, and waits ten milliseconds for an
     /// RCU grace period.)
-    fn read_infos(&self, pid: i32) -> Result<Vec<FdInfo>> {
+    fn read_infos(&self) -> Result<Vec<FdInfo>> {
         let read = |shared: &SharedFile| {
-            let number = shared.file.view.number;
-            read_info(&shared.info, pid, number).doing(|| format!("look at descriptor {number}"))
+            shared.info.read().doing(|| format!("look at descriptor {}", shared.file.view.number))
         };
         self.list.iter().map(read).collect()
+    }
+
+    /// Whether none is inside another one, as far as can be told.
+    fn holds_nothing(&self) -> Result<bool> {
+        for shared in &self.list {
+            if shared.numbers.is_empty() || !file::holds(&shared.file)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The fstat(2) of each.
@@ -218,12 +264,16 @@ impl OpenFiles {
             }
         }
         new.sort_unstable();
-        self.list.retain(|shared| !shared.numbers.is_empty());
+        Ok(new)
+    }
+
+    /// Each is named by the first of its numbers.
+    fn name_by_first_numbers(&mut self, pid: i32) -> Result<()> {
         for shared in &mut self.list {
             if let Some(&first) = shared.numbers.first()
-                && first != shared.file.view.number
+                && (first, pid) != (shared.info.number, shared.info.process)
             {
-                match File::open(format!("/proc/{pid}/fdinfo/{first}")) {
+                match OpenInfo::open(pid, first) {
                     Ok(info) => (shared.file.view.number, shared.info) = (first, info),
                     // Closed since it was listed: a later look finds that.
                     Err(e) if is_gone(&e) => {}
@@ -231,18 +281,18 @@ impl OpenFiles {
                 }
             }
         }
-        Ok(new)
+        Ok(())
     }
 
-    /// The one that `held` is a duplicate of, if it is known.
-    fn same_description(&mut self, held: &HeldFile, candidates: &[usize]) -> Result<Option<&mut SharedFile>> {
+    /// The one of the candidates that this is a duplicate of.
+    fn same_description(&self, duplicate: &OwnedFd, candidates: &[usize]) -> Result<Option<usize>> {
         let own = std::process::id() as i32;
         for &i in candidates {
             let Some(other) = self.list.get(i).map(|s| s.file.duplicate.as_raw_fd()) else { continue };
             // Of the agent's duplicates: the process may close its own at any time.
-            let same = kcmp::same_file(own, other, own, held.duplicate.as_raw_fd());
+            let same = kcmp::same_file(own, other, own, duplicate.as_raw_fd());
             if same.doing(|| "compare descriptors (kcmp)".into())? {
-                return Ok(self.list.get_mut(i));
+                return Ok(Some(i));
             }
         }
         Ok(None)
@@ -254,10 +304,11 @@ impl OpenFiles {
     }
 
     /// What can be opened at the destination while the process still runs, and the descriptors that refer to it.
-    pub fn early(&mut self) -> (Vec<(ObjectId, FileImage)>, Vec<Descriptor>) {
+    pub fn early(&mut self) -> OpenFilesImage {
+        let mut images = self.capture_all();
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
-        for shared in &mut self.list {
-            let image = match file::capture(&shared.file) {
+        for (shared, image) in self.list.iter_mut().zip(images.drain(..)) {
+            let image = match image {
                 Ok(image) if file::is_ahead(&image) => image,
                 // It is captured again in the freeze; what is wrong with it shows there.
                 _ => continue,
@@ -269,16 +320,23 @@ impl OpenFiles {
             descriptors.extend(shared.numbers.iter().map(descriptor));
         }
         descriptors.sort_by_key(|d| d.number);
-        (files, descriptors)
+        // What is not there yet cannot be inside anything.
+        OpenFilesImage { files, descriptors, inside: Vec::new() }
     }
 
-    /// Reads them in the frozen process, which has just been looked at again.
-    pub fn capture(&self, process: &mut FrozenProcess) -> Result<CapturedFiles> {
+    fn capture_all(&self) -> Vec<Result<FileImage>> {
+        let known = KnownFiles { list: &self.list, numbers: self.known() };
+        let others = Others::new(&known);
+        self.list.iter().map(|shared| file::capture(&shared.file, &others)).collect()
+    }
+
+    /// Reads them, and the record locks, in the frozen process, which has just been looked at again.
+    pub fn capture(&self, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<RecordLock>)> {
         let (mut files, mut locks) = (Vec::new(), Vec::new());
-        for shared in &self.list {
+        for (shared, image) in self.list.iter().zip(self.capture_all()) {
             let view = &shared.file.view;
             locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
-            let image = file::capture(&shared.file)?;
+            let image = image?;
             if shared.told.as_ref() != Some(&image) {
                 files.push((shared.object, image));
             }
@@ -299,16 +357,56 @@ impl OpenFiles {
             descriptors.append(&mut unknown);
         }
         descriptors.sort_unstable_by_key(|d| d.number);
-        Ok(CapturedFiles { files, descriptors, locks })
+        let inside = self.list.iter().filter(|shared| shared.numbers.is_empty()).map(|shared| shared.object).collect();
+        Ok((OpenFilesImage { files, descriptors, inside }, locks))
     }
 }
 
-/// Reads an fdinfo that is kept open. The first time takes twice as long as those after it.
-fn read_info(info: &File, pid: i32, number: i32) -> std::io::Result<FdInfo> {
-    let mut text = [0; 2048];
-    match info.read_at(&mut text, 0) {
-        Ok(n) if n < text.len() => parse_fdinfo(&text[..n]).map_err(std::io::Error::other),
-        _ => read_fdinfo(pid, number),
+/// What the process has, for descriptions that refer to others.
+#[derive(Debug)]
+struct KnownFiles<'a> {
+    list: &'a [SharedFile],
+    /// Ascending, and which of the list each is.
+    numbers: Vec<(i32, usize)>,
+}
+
+impl Known for KnownFiles<'_> {
+    fn object_of(&self, fd: &OwnedFd) -> Result<Option<ObjectId>> {
+        let stat = nix::sys::stat::fstat(fd).map_err(std::io::Error::from).doing(|| "stat a descriptor".into())?;
+        let own = std::process::id() as i32;
+        for shared in self.list.iter().filter(|shared| inode(&shared.file) == (stat.st_dev, stat.st_ino)) {
+            let same = kcmp::same_file(own, shared.file.duplicate.as_raw_fd(), own, fd.as_raw_fd());
+            if same.doing(|| "compare descriptors (kcmp)".into())? {
+                return Ok(Some(shared.object));
+            }
+        }
+        Ok(None)
+    }
+
+    fn object_at(&self, number: i32) -> Option<(ObjectId, &HeldFile)> {
+        let place = self.numbers.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let shared = self.list.get(self.numbers.get(place)?.1)?;
+        Some((shared.object, &shared.file))
+    }
+
+    fn is_replaced(&self, _number: i32) -> bool {
+        false
+    }
+}
+
+impl OpenInfo {
+    fn open(process: i32, number: i32) -> std::io::Result<OpenInfo> {
+        let file = File::open(format!("/proc/{process}/fdinfo/{number}"))?;
+        Ok(OpenInfo { file, process, number })
+    }
+
+    /// The first time takes twice as long as those after it.
+    fn read(&self) -> std::io::Result<FdInfo> {
+        let mut text = [0; 2048];
+        match self.file.read_at(&mut text, 0) {
+            Ok(n) if n < text.len() => parse_fdinfo(&text[..n]).map_err(std::io::Error::other),
+            _ => read_fdinfo(self.process, self.number),
+        }
     }
 }
 
@@ -333,31 +431,30 @@ fn read_close_on_exec(descriptors: &mut [Descriptor], process: &mut FrozenProces
 }
 
 /// Takes a duplicate, and reads what it is. None: the number came to mean another one meanwhile.
-fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFile, File)>> {
-    let duplicate: OwnedFd = pidfd.get_fd(number)?;
-    let stat = nix::sys::stat::fstat(&duplicate)?;
-    let info = File::open(format!("/proc/{pid}/fdinfo/{number}"))?;
-    let view = FileView { number, link: read_fd_link(pid, number)?, info: read_info(&info, pid, number)?, stat };
+fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFile, OpenInfo)>> {
+    let duplicate = pidfd.get_fd(number)?;
+    let info = OpenInfo::open(pid, number)?;
+    let view = view(number, read_fd_link(pid, number)?, info.read()?, &duplicate)?;
     let same = kcmp::same_file(std::process::id() as i32, duplicate.as_raw_fd(), pid, number)?;
     Ok(same.then_some((HeldFile { process: pid, view, duplicate }, info)))
 }
 
-/// A pipe that another process has open too would be cut in two. Its inode, and the reason in words.
-fn pipes_held_by_others(pid: i32, pipes: &BTreeSet<u64>) -> Result<Vec<(u64, String)>> {
-    let mut reasons = Vec::new();
-    let listed = for_each_fd_of_others(&[pid, std::process::id() as i32], |other, entry, link| {
-        if let LinkTarget::Pipe(inode) = crate::proc::link::parse_link(link)
-            && pipes.contains(&inode)
-        {
-            let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
-            let reason = format!(
-                "a pipe of it (pipe:[{inode}]) is held by process {other} ({}), descriptor {}, which stays; start it with its input and output from and to files",
-                name.trim_end(),
-                entry.file_name().to_string_lossy()
-            );
-            reasons.push((inode, reason));
+/// Reads what a duplicate is. `number`: that of the description which it is inside.
+fn hold_duplicate(pid: i32, number: i32, duplicate: OwnedFd) -> std::io::Result<(HeldFile, OpenInfo)> {
+    let (own, own_number) = (std::process::id() as i32, duplicate.as_raw_fd());
+    let info = OpenInfo::open(own, own_number)?;
+    let view = view(number, read_fd_link(own, own_number)?, info.read()?, &duplicate)?;
+    Ok((HeldFile { process: pid, view, duplicate }, info))
+}
+
+fn view(number: i32, link: LinkTarget, info: FdInfo, duplicate: &OwnedFd) -> std::io::Result<FileView> {
+    let stat = nix::sys::stat::fstat(duplicate)?;
+    let socket = match link {
+        LinkTarget::Socket(_) => {
+            let [domain, kind, protocol] = family_type_protocol(duplicate)?;
+            Some(SocketView { domain, kind, protocol })
         }
-    });
-    listed.doing(|| "list the processes".into())?;
-    Ok(reasons)
+        _ => None,
+    };
+    Ok(FileView { number, link, info, stat, socket })
 }

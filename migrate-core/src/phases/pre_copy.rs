@@ -104,8 +104,8 @@ impl<'r, 'o> Ready<'r, 'o> {
             other => return Err(peer.unexpected(&other)),
         }
         fault::point(2, peer.stream())?;
-        let (files, descriptors) = subject.files.early();
-        peer.send(&ToDestination::Early(Early { files, descriptors, threads: subject.early_threads()? }))?;
+        let files = subject.files.early();
+        peer.send(&ToDestination::Early(Early { files, threads: subject.early_threads()? }))?;
         match peer.receive()? {
             ToSource::Made => {}
             other => return Err(peer.unexpected(&other)),

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 use nix::libc::{S_IFBLK, S_IFCHR};
 use nix::sys::stat::{major, minor};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, open_again};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again};
 use crate::error::{Error, Result};
 use crate::resources::Verdict;
 
@@ -58,7 +58,7 @@ impl FileKind for Device {
         })
     }
 
-    fn capture(from: &HeldFile) -> Result<DeviceImage> {
+    fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<DeviceImage> {
         let path = from.view.path().ok_or_else(|| Error::Invalid("a device without a path".into()))?;
         Ok(DeviceImage {
             path: path.as_bytes().to_vec(),

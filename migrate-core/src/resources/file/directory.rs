@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use bincode::{Decode, Encode};
 use nix::libc::{O_DIRECTORY, O_PATH, S_IFDIR};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, offset, open_again, seek_to};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, offset, open_again, seek_to};
 use crate::error::{Error, Result};
 use crate::proc::link::LinkTarget;
 use crate::resources::Verdict;
@@ -53,7 +53,7 @@ impl FileKind for Directory {
         view.path()
     }
 
-    fn capture(from: &HeldFile) -> Result<DirectoryImage> {
+    fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<DirectoryImage> {
         let path = from
             .view
             .path()

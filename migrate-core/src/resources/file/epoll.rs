@@ -10,7 +10,7 @@ use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 use nix::sys::epoll::{Epoll as NixEpoll, EpollCreateFlags};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, flags_now};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, Placed, flags_now};
 use crate::error::{Doing, Error, Result};
 use crate::proc::fdinfo::{FdInfo, read_fdinfo};
 use crate::proc::link::LinkTarget;
@@ -62,12 +62,13 @@ impl FileKind for Epoll {
         }
     }
 
-    fn capture(from: &HeldFile) -> Result<EpollImage> {
+    fn capture(from: &HeldFile, others: &Others<'_>) -> Result<EpollImage> {
         let number = from.view.number;
         // Of the agent's duplicate, and as it is now: what is known from before the freeze is out of date.
         let info = read_fdinfo(std::process::id() as i32, from.duplicate.as_raw_fd());
         let info = info.doing(|| format!("read descriptor {number}"))?;
-        let items = items(&info).map_err(|line| Error::Invalid(format!("fd {number}: an epoll item: {line}")))?;
+        let mut items = items(&info).map_err(|line| Error::Invalid(format!("fd {number}: an epoll item: {line}")))?;
+        items.retain(|item| !others.is_replaced(item.number));
         if items.len() > ITEM_LIMIT {
             return Err(Error::Refused(vec![format!(
                 "fd {number}: an epoll of {} items; {ITEM_LIMIT} can move yet",
@@ -92,7 +93,7 @@ impl FileKind for Epoll {
         Ok(made.doing(|| "make an epoll".into())?.0)
     }
 
-    fn connect(image: &EpollImage, number: i32, batch: &mut Batch) {
+    fn connect(image: &EpollImage, at: Placed<'_>, batch: &mut Batch) -> Result<()> {
         for item in &image.items {
             // struct epoll_event is packed on x86_64.
             let mut event = [0u8; 12];
@@ -101,9 +102,10 @@ impl FileKind for Epoll {
             let event = batch.bytes(&event);
             batch.must(
                 libc::SYS_epoll_ctl,
-                [number.into(), libc::EPOLL_CTL_ADD.into(), item.number.into(), event.into()],
+                [at.number.into(), libc::EPOLL_CTL_ADD.into(), item.number.into(), event.into()],
             );
         }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd as NixEventFd};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, as_file, flags_now};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, as_file, flags_now};
 use crate::error::{Doing, Error, Result};
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::link::LinkTarget;
@@ -43,7 +43,7 @@ impl FileKind for EventFd {
         }
     }
 
-    fn capture(from: &HeldFile) -> Result<EventFdImage> {
+    fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<EventFdImage> {
         use std::os::fd::AsRawFd;
         // Of the agent's duplicate: the counter is the description's.
         let number = from.view.number;

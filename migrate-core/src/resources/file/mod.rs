@@ -20,14 +20,15 @@ use migrate_linux::remote::Batch;
 use nix::sys::stat::FileStat;
 
 use super::Verdict;
-use crate::error::{Capturing, Doing, Result};
+use crate::error::{Capturing, Doing, Error, Result};
+use crate::image::{Descriptor, ObjectId};
 use crate::proc::fdinfo::FdInfo;
 use crate::proc::link::LinkTarget;
 
 /// What is known of an open file description: text of /proc, and fstat.
 #[derive(Debug)]
 pub struct FileView {
-    /// The first descriptor that refers to it.
+    /// The first descriptor that refers to it; of one that is only inside another description, that one's.
     pub number: i32,
     /// Where its link points.
     pub link: LinkTarget,
@@ -35,6 +36,19 @@ pub struct FileView {
     pub info: FdInfo,
     /// Its fstat(2): likewise.
     pub stat: FileStat,
+    /// What kind of socket it is, if it is one.
+    pub socket: Option<SocketView>,
+}
+
+/// What a socket is from its beginning (socket(7): SO_DOMAIN, SO_TYPE, SO_PROTOCOL).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketView {
+    /// AF_UNIX, AF_INET and so on.
+    pub domain: i32,
+    /// SOCK_STREAM, SOCK_DGRAM and so on, without flags.
+    pub kind: i32,
+    /// As in socket(2).
+    pub protocol: i32,
 }
 
 impl FileView {
@@ -68,6 +82,90 @@ pub struct HeldFile {
     pub duplicate: OwnedFd,
 }
 
+/// The descriptions of the frozen process, for one that refers to others.
+#[derive(Debug)]
+pub struct Others<'a> {
+    known: &'a dyn Known,
+}
+
+/// Who knows them.
+pub trait Known: std::fmt::Debug {
+    /// Which one a duplicate is of. Ok(None): none of them.
+    fn object_of(&self, fd: &OwnedFd) -> Result<Option<ObjectId>>;
+    /// What a number of the process refers to. None: nothing; or something else in its place there.
+    fn object_at(&self, number: i32) -> Option<(ObjectId, &HeldFile)>;
+    /// Whether the operator has put something else in the place of this number.
+    fn is_replaced(&self, number: i32) -> bool;
+}
+
+impl<'a> Others<'a> {
+    /// Those that are known.
+    pub fn new(known: &'a dyn Known) -> Others<'a> {
+        Others { known }
+    }
+
+    /// The one that `fd` is a duplicate of. Err: the process does not have it.
+    pub fn object_of(&self, fd: &OwnedFd) -> Result<ObjectId> {
+        self.known.object_of(fd)?.ok_or_else(|| Error::Invalid("a descriptor of nothing that is known".into()))
+    }
+
+    /// What the process has at a number. None: nothing that moves.
+    pub fn object_at(&self, number: i32) -> Option<(ObjectId, &HeldFile)> {
+        self.known.object_at(number)
+    }
+
+    /// Whether the operator has put something else in the place of this number (`--fd`).
+    pub fn is_replaced(&self, number: i32) -> bool {
+        self.known.is_replaced(number)
+    }
+}
+
+/// The descriptions of the new process, every one of which is made.
+#[derive(Debug)]
+pub struct Made<'a> {
+    made: &'a HashMap<ObjectId, (FileImage, OwnedFd)>,
+}
+
+impl<'a> Made<'a> {
+    /// Those.
+    pub fn new(made: &'a HashMap<ObjectId, (FileImage, OwnedFd)>) -> Made<'a> {
+        Made { made }
+    }
+
+    /// One of them. Err: a peer that tells of one that it has not described.
+    pub fn fd(&self, object: ObjectId) -> Result<&'a OwnedFd> {
+        let made = self.made.get(&object).map(|(_, fd)| fd);
+        made.ok_or_else(|| Error::Invalid(format!("description {} is referred to, and is none", object.0)))
+    }
+}
+
+/// Where the new process has a description.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed<'a> {
+    /// One of its numbers.
+    pub number: i32,
+    table: &'a [Descriptor],
+}
+
+impl<'a> Placed<'a> {
+    /// By the process's table, ascending. None: no number refers to it.
+    pub fn of(object: ObjectId, table: &'a [Descriptor]) -> Option<Placed<'a>> {
+        let number = table.iter().find(|d| d.object == object)?.number;
+        Some(Placed { number, table })
+    }
+
+    /// A number of another one.
+    pub fn number_of(&self, object: ObjectId) -> Option<i32> {
+        self.table.iter().find(|d| d.object == object).map(|d| d.number)
+    }
+
+    /// What is at a number.
+    pub fn at(&self, number: i32) -> Option<&'a Descriptor> {
+        let place = self.table.binary_search_by_key(&number, |d| d.number).ok()?;
+        self.table.get(place)
+    }
+}
+
 /// What the descriptions of one new process share while they are made.
 #[derive(Debug)]
 pub struct NewFiles {
@@ -86,6 +184,9 @@ impl NewFiles {
     }
 }
 
+/// So many calls at most may tie one description to its process.
+pub const CALLS_TO_CONNECT: usize = 1000;
+
 /// One kind of open file description, both directions.
 pub trait FileKind {
     /// Its name in messages and tables.
@@ -103,8 +204,12 @@ pub trait FileKind {
     fn needs(_view: &FileView) -> Option<&OsStr> {
         None
     }
+    /// Duplicates of the descriptions inside it (in flight in a socket's queue): they move too, though no number refers to them.
+    fn holds(_from: &HeldFile) -> Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
     /// Reads it without changing it.
-    fn capture(from: &HeldFile) -> Result<Self::Image>;
+    fn capture(from: &HeldFile, others: &Others<'_>) -> Result<Self::Image>;
     /// Makes it at the destination.
     fn create(image: &Self::Image, new: &mut NewFiles) -> Result<OwnedFd>;
     /// Whether it may be made before the freeze, from what it was then: only where nobody can notice.
@@ -113,8 +218,22 @@ pub trait FileKind {
     fn update(_old: &Self::Image, _new: &Self::Image, _fd: &OwnedFd, _files: &NewFiles) -> Result<bool> {
         Ok(false)
     }
-    /// Adds the calls that tie it to other descriptors of its process, when all are in place; `number` is one of its own.
-    fn connect(_image: &Self::Image, _number: i32, _batch: &mut Batch) {}
+    /// Ties it to others, in this process, when every one is made.
+    fn tie(_image: &Self::Image, _fd: &OwnedFd, _made: &Made<'_>) -> Result<()> {
+        Ok(())
+    }
+    /// Adds the calls that tie it to other descriptors of its process, or to the process, when all are in place.
+    fn connect(_image: &Self::Image, _at: Placed<'_>, _batch: &mut Batch) -> Result<()> {
+        Ok(())
+    }
+    /// Whether there is something to do for it after the commit. Until then this process keeps a duplicate.
+    fn goes_live(_image: &Self::Image) -> bool {
+        false
+    }
+    /// Does what others could notice, after the commit and before the process runs. It should not fail: nothing can be taken back.
+    fn go_live(_image: &Self::Image, _fd: &OwnedFd) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Makes the table: the image of any kind with its wire number, and the dispatch.
@@ -147,14 +266,22 @@ macro_rules! file_kinds {
             None
         }
 
-        /// Reads one.
-        pub fn capture(from: &HeldFile) -> Result<FileImage> {
+        /// Duplicates of the descriptions inside one.
+        pub fn holds(from: &HeldFile) -> Result<Vec<OwnedFd>> {
             $(if $module::$Kind::recognise(&from.view) {
-                return $module::$Kind::capture(from).map(FileImage::$Kind).capturing($module::$Kind::NAME);
+                return $module::$Kind::holds(from).capturing($module::$Kind::NAME);
+            })*
+            Ok(Vec::new())
+        }
+
+        /// Reads one.
+        pub fn capture(from: &HeldFile, others: &Others<'_>) -> Result<FileImage> {
+            $(if $module::$Kind::recognise(&from.view) {
+                return $module::$Kind::capture(from, others).map(FileImage::$Kind).capturing($module::$Kind::NAME);
             })*
             match unknown(&from.view) {
-                Verdict::Unsupported(why) => Err(crate::error::Error::Refused(vec![why])),
-                _ => Err(crate::error::Error::Invalid("a descriptor of no kind".into())),
+                Verdict::Unsupported(why) => Err(Error::Refused(vec![why])),
+                _ => Err(Error::Invalid("a descriptor of no kind".into())),
             }
         }
 
@@ -175,10 +302,31 @@ macro_rules! file_kinds {
             }
         }
 
-        /// Adds the calls that tie one to other descriptors.
-        pub fn connect(image: &FileImage, number: i32, batch: &mut Batch) {
+        /// Ties one to others, in this process.
+        pub fn tie(image: &FileImage, fd: &OwnedFd, made: &Made<'_>) -> Result<()> {
             match image {
-                $(FileImage::$Kind(image) => $module::$Kind::connect(image, number, batch),)*
+                $(FileImage::$Kind(image) => $module::$Kind::tie(image, fd, made).capturing($module::$Kind::NAME),)*
+            }
+        }
+
+        /// Adds the calls that tie one to other descriptors, or to the process.
+        pub fn connect(image: &FileImage, at: Placed<'_>, batch: &mut Batch) -> Result<()> {
+            match image {
+                $(FileImage::$Kind(image) => $module::$Kind::connect(image, at, batch).capturing($module::$Kind::NAME),)*
+            }
+        }
+
+        /// Whether there is something to do for one after the commit.
+        pub fn goes_live(image: &FileImage) -> bool {
+            match image {
+                $(FileImage::$Kind(image) => $module::$Kind::goes_live(image),)*
+            }
+        }
+
+        /// Does that.
+        pub fn go_live(image: &FileImage, fd: &OwnedFd) -> Result<()> {
+            match image {
+                $(FileImage::$Kind(image) => $module::$Kind::go_live(image, fd).capturing($module::$Kind::NAME),)*
             }
         }
 

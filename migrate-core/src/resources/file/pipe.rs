@@ -13,7 +13,7 @@ use migrate_linux::pipes::bytes_waiting;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
 use nix::libc::{O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, S_IFIFO};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, flags_now, reopen, set_flags};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, reopen, set_flags};
 use crate::error::{Doing, Error, Result};
 use crate::proc::link::LinkTarget;
 use crate::resources::Verdict;
@@ -53,7 +53,7 @@ impl FileKind for Pipe {
         Verdict::Supported
     }
 
-    fn capture(from: &HeldFile) -> Result<PipeImage> {
+    fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<PipeImage> {
         let LinkTarget::Pipe(pipe) = from.view.link else {
             return Err(Error::Invalid("a pipe without an inode".into()));
         };

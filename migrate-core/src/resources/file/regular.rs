@@ -8,7 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use bincode::{Decode, Encode};
 use nix::libc::{O_ACCMODE, O_PATH, O_RDONLY, S_IFREG};
 
-use super::{CHANGEABLE, FileKind, FileView, HeldFile, NewFiles, ONLY_WHEN_OPENING, open_again, seek_to, set_flags};
+use super::{
+    CHANGEABLE, FileKind, FileView, HeldFile, NewFiles, ONLY_WHEN_OPENING, Others, open_again, seek_to, set_flags,
+};
 use crate::error::{Doing, Error, Result};
 use crate::proc::link::LinkTarget;
 use crate::resources::Verdict;
@@ -72,7 +74,7 @@ impl FileKind for Regular {
         view.path()
     }
 
-    fn capture(from: &HeldFile) -> Result<RegularImage> {
+    fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<RegularImage> {
         let path = from
             .view
             .path()
