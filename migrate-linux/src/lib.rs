@@ -22,6 +22,7 @@ pub mod sched;
 pub mod seccomp;
 mod single;
 pub mod sockets;
+pub mod sockopt;
 pub mod spawn;
 pub mod thread_probe;
 pub mod throttle;
