@@ -23,6 +23,7 @@ use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::proc::listing::{count_fds, read_fds};
 use crate::resources::Verdict;
+use crate::resources::file::socket::options::FreshOptions;
 use crate::resources::file::{self, FileImage, FileView, HeldFile, Known, Others, SocketView};
 use crate::resources::process::record_locks::{self, RecordLock};
 
@@ -57,6 +58,8 @@ pub struct OpenFiles {
     next_object: u32,
     /// The pipes of which it is known that no other process has them.
     private_pipes: BTreeSet<u64>,
+    /// What the options of sockets are that nobody has set.
+    fresh: FreshOptions,
 }
 
 /// What a look at the open files showed, beside them.
@@ -326,7 +329,7 @@ impl OpenFiles {
 
     fn capture_all(&self) -> Vec<Result<FileImage>> {
         let known = KnownFiles { list: &self.list, numbers: self.known() };
-        let others = Others::new(&known);
+        let others = Others::new(&known, &self.fresh);
         self.list.iter().map(|shared| file::capture(&shared.file, &others)).collect()
     }
 

@@ -9,6 +9,7 @@ mod epoll;
 mod eventfd;
 mod pipe;
 mod regular;
+pub mod socket;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -18,6 +19,7 @@ use std::os::fd::OwnedFd;
 use bincode::{Decode, Encode};
 use migrate_linux::remote::Batch;
 use nix::sys::stat::FileStat;
+use socket::options::FreshOptions;
 
 use super::Verdict;
 use crate::error::{Capturing, Doing, Error, Result};
@@ -41,7 +43,7 @@ pub struct FileView {
 }
 
 /// What a socket is from its beginning (socket(7): SO_DOMAIN, SO_TYPE, SO_PROTOCOL).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SocketView {
     /// AF_UNIX, AF_INET and so on.
     pub domain: i32,
@@ -86,6 +88,8 @@ pub struct HeldFile {
 #[derive(Debug)]
 pub struct Others<'a> {
     known: &'a dyn Known,
+    /// What the options of sockets are that nobody has set.
+    pub fresh: &'a FreshOptions,
 }
 
 /// Who knows them.
@@ -100,8 +104,8 @@ pub trait Known: std::fmt::Debug {
 
 impl<'a> Others<'a> {
     /// Those that are known.
-    pub fn new(known: &'a dyn Known) -> Others<'a> {
-        Others { known }
+    pub fn new(known: &'a dyn Known, fresh: &'a FreshOptions) -> Others<'a> {
+        Others { known, fresh }
     }
 
     /// The one that `fd` is a duplicate of. Err: the process does not have it.
