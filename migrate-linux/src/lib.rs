@@ -26,6 +26,7 @@ pub mod sockopt;
 pub mod spawn;
 pub mod thread_probe;
 pub mod throttle;
+pub mod timerfd;
 pub mod tracee;
 mod traps;
 pub mod userfault_events;

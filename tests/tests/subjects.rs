@@ -43,6 +43,11 @@ const RESTLESS: &[(&str, &str)] = &[
     // What was used is taken off.
     ("limits_cpu", "limits: "),
     ("call_epoll_pwait2", "SigBlk: "),
+    ("timerfd_ticks", "ticks: "),
+    ("timerfd_ticks", "it_value: "),
+    ("timerfd_periodic", "ticks: "),
+    ("timerfd_periodic", "it_value: "),
+    ("call_timerfd_read", "it_value: "),
     ("timer_random", "timers: "),
     // libc makes one for each expiry.
     ("timer_libc_thread", "memory: "),

@@ -71,7 +71,8 @@ pub fn prepare(
     let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
     making.check_written_files(same_kernel)?;
     let files = std::mem::take(&mut image.files);
-    making.descriptors.install(files, NewFiles::new(same_kernel, true), &mut making.shell)?;
+    let new = NewFiles::new(same_kernel, true).sent_at(image.sent, steps.began);
+    making.descriptors.install(files, new, &mut making.shell)?;
     fault::point(24, control)?;
     steps.done("descriptors");
     let mut batch = Batch::new();

@@ -150,6 +150,8 @@ pub struct Final {
     pub layout: LayoutUpdate,
     /// Its open files.
     pub files: OpenFilesImage,
+    /// When this was sent: the source's [`time_here`](crate::resources::file::time_here).
+    pub sent: u64,
     /// Its record locks.
     pub locks: Vec<RecordLock>,
     /// What belongs to the process.

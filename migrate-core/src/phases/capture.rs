@@ -91,6 +91,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let image = Final {
         layout,
         files,
+        sent: 0,
         locks,
         process: process_state,
         threads,

@@ -12,6 +12,7 @@ use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
+use crate::resources::file::time_here;
 use crate::state::{Doubt, Leaving, Named, StateDirectory};
 
 /// The destination could run the process, and does not. The only state that can commit.
@@ -39,6 +40,7 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     let peer = held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
     let (locks, stopped) = (image.locks.clone(), image.process.job_control.stopped);
     image.process.posix_timers.sent_after(timers_since.elapsed());
+    image.sent = time_here();
     peer.send(&ToDestination::Prepare(Box::new(image)))?;
     fault::point(7, peer.stream())?;
     // While the destination works.

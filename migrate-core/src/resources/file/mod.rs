@@ -10,11 +10,13 @@ mod eventfd;
 mod pipe;
 mod regular;
 pub mod socket;
+mod timerfd;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use bincode::{Decode, Encode};
 use migrate_linux::remote::Batch;
@@ -177,6 +179,8 @@ pub struct NewFiles {
     pub same_kernel: bool,
     /// The process stands still: what its files are now is what they must be here.
     pub frozen: bool,
+    /// When what they are made from was sent, and came.
+    came: Option<(u64, Instant)>,
     /// Pipes made so far, by their inode on the source.
     pipes: HashMap<u64, pipe::NewPipe>,
 }
@@ -184,7 +188,18 @@ pub struct NewFiles {
 impl NewFiles {
     /// For one new process.
     pub fn new(same_kernel: bool, frozen: bool) -> NewFiles {
-        NewFiles { same_kernel, frozen, pipes: HashMap::new() }
+        NewFiles { same_kernel, frozen, came: None, pipes: HashMap::new() }
+    }
+
+    /// `sent`: the source's [`time_here`] when what they are made from was sent. `got`: when it came.
+    pub fn sent_at(self, sent: u64, got: Instant) -> NewFiles {
+        NewFiles { came: Some((sent, got)), ..self }
+    }
+
+    /// Nanoseconds since a [`time_here`] of the source, but for those that the image was on its way.
+    fn passed_since(&self, time: u64) -> u64 {
+        let here = |got: Instant| u64::try_from(got.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.came.map_or(0, |(sent, got)| sent.saturating_sub(time).saturating_add(here(got)))
     }
 }
 
@@ -351,6 +366,7 @@ file_kinds! {
     Pipe = pipe,
     EventFd = eventfd,
     Epoll = epoll,
+    TimerFd = timerfd,
 }
 
 fn unknown(view: &FileView) -> Verdict {
@@ -367,6 +383,21 @@ fn unknown(view: &FileView) -> Verdict {
         "fd {}: {what} cannot move yet; let the program close it, or start it with standard input and output from and to files",
         view.number
     ))
+}
+
+/// This host's CLOCK_BOOTTIME, nanoseconds.
+pub fn time_here() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    (time.tv_sec.max(0) as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.max(0) as u64)
+}
+
+/// Whether there is something to read now.
+fn is_readable(fd: &OwnedFd) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let mut asked = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut asked, PollTimeout::ZERO).map_err(Into::into).doing(|| "poll a descriptor".into())?;
+    Ok(ready > 0)
 }
 
 /// Flags that act when a file is opened, or belong to a descriptor.
