@@ -20,6 +20,7 @@ pub mod regs;
 pub mod remote;
 pub mod sched;
 pub mod seccomp;
+pub mod signalfd;
 mod single;
 pub mod sockets;
 pub mod sockopt;

@@ -9,6 +9,7 @@ mod epoll;
 mod eventfd;
 mod pipe;
 mod regular;
+mod signalfd;
 pub mod socket;
 mod timerfd;
 
@@ -367,6 +368,7 @@ file_kinds! {
     EventFd = eventfd,
     Epoll = epoll,
     TimerFd = timerfd,
+    SignalFd = signalfd,
 }
 
 fn unknown(view: &FileView) -> Verdict {
