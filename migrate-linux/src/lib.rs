@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod error;
 pub mod executor;
 pub mod fdpass;
+pub mod file_handle;
 mod group_stop;
 pub mod kcmp;
 pub mod map_files;

@@ -112,8 +112,8 @@ fn a_socket() {
 }
 
 #[test]
-fn an_inotify() {
-    refuses("an_inotify", "import ctypes; ctypes.CDLL(None).inotify_init()", &["fd 3", "inotify", "close it"]);
+fn a_fanotify() {
+    refuses("a_fanotify", "import ctypes; ctypes.CDLL(None).fanotify_init(0, 0)", &["fd 3", "fanotify", "close it"]);
 }
 
 #[test]

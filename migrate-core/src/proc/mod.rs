@@ -13,6 +13,7 @@ pub mod limits;
 pub mod link;
 pub mod listing;
 pub mod maps;
+pub mod mountinfo;
 pub mod smaps;
 pub mod stat;
 pub mod status;

@@ -7,6 +7,7 @@ mod device;
 mod directory;
 mod epoll;
 mod eventfd;
+mod inotify;
 mod pipe;
 mod regular;
 mod signalfd;
@@ -369,6 +370,7 @@ file_kinds! {
     Epoll = epoll,
     TimerFd = timerfd,
     SignalFd = signalfd,
+    Inotify = inotify,
 }
 
 fn unknown(view: &FileView) -> Verdict {
