@@ -3,9 +3,33 @@
 //! Unlike a PID, a pidfd never comes to mean another process.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+
+use crate::spawn::CloneArgs;
+
+/// `struct pidfd_info` (linux/pidfd.h), its first version.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit: i32,
+}
+
+/// The wait status of the process that a pidfd is of, when it has ended and been waited for. None: it has not, or this kernel does not
+/// tell (Linux 6.15 does).
+pub fn end_of(pidfd: &OwnedFd) -> Option<i32> {
+    /// `_IOWR(0xFF, 11, struct pidfd_info)`
+    const PIDFD_GET_INFO: libc::c_ulong = 0xc040_ff0b;
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
+    // SAFETY: the kernel reads and fills in the structure, whose size the number says, and it outlives the call.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit)
+}
 
 /// A descriptor of a process; close-on-exec.
 #[derive(Debug)]
@@ -24,6 +48,61 @@ impl PidFd {
             .and_then(Pid::from_raw)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         Ok(PidFd(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// Opens one thread (`PIDFD_THREAD`, Linux 6.9), not the process that it is of.
+    ///
+    /// # Errors
+    /// As [`PidFd::open`].
+    pub fn open_thread(tid: i32) -> io::Result<PidFd> {
+        /// linux/pidfd.h
+        const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
+        let tid = Some(tid).filter(|tid| *tid > 0).and_then(Pid::from_raw);
+        let tid = tid.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        Ok(PidFd(rustix::process::pidfd_open(tid, PidfdFlags::from_bits_retain(PIDFD_THREAD))?))
+    }
+
+    /// Makes one of a process that has ended with this wait status, and been waited for. Only in a process with a single thread.
+    ///
+    /// # Errors
+    /// Those of making a process.
+    pub fn of_ended(status: i32) -> io::Result<PidFd> {
+        let mut fd: libc::c_int = -1;
+        let args = CloneArgs {
+            flags: libc::CLONE_PIDFD as u64,
+            pidfd: (&raw mut fd) as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            ..CloneArgs::default()
+        };
+        // SAFETY: args and fd live until the call returns; without CLONE_VM the child has a copy of everything, and does nothing but
+        // end, without the destructors and exit handlers that are its original's.
+        let child = unsafe {
+            let child = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>());
+            if child == 0 {
+                if libc::WIFSIGNALED(status) {
+                    let signal = libc::WTERMSIG(status);
+                    libc::signal(signal, libc::SIG_DFL);
+                    let none = 0u64;
+                    libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0, size_of::<u64>());
+                    libc::kill(libc::getpid(), signal);
+                }
+                libc::_exit(libc::WEXITSTATUS(status));
+            }
+            child
+        };
+        if child < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made it, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: no status is asked for.
+        while unsafe { libc::waitpid(child as i32, std::ptr::null_mut(), 0) } == -1 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        Ok(PidFd(fd))
     }
 
     /// A duplicate, in this process, of the descriptor `fd` of that process: the same open file
@@ -68,6 +147,12 @@ impl AsFd for PidFd {
     }
 }
 
+impl From<PidFd> for OwnedFd {
+    fn from(pidfd: PidFd) -> OwnedFd {
+        pidfd.0
+    }
+}
+
 impl From<OwnedFd> for PidFd {
     /// Takes a pidfd made elsewhere, for example by clone3(2) with `CLONE_PIDFD`.
     fn from(fd: OwnedFd) -> PidFd {
@@ -98,6 +183,21 @@ mod tests {
         pidfd.send_signal(libc::SIGKILL).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
         assert_eq!(pidfd.send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn one_that_has_ended_is_made() {
+        assert_eq!(size_of::<Info>(), 64);
+        let cases = [0, 7 << 8, libc::SIGTERM];
+        for status in cases {
+            let made = OwnedFd::from(PidFd::of_ended(status).unwrap());
+            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", made.as_raw_fd())).unwrap();
+            assert!(text.contains("Pid:\t-1\n"), "{text}");
+            // Older kernels do not tell.
+            assert!(end_of(&made).is_none_or(|end| end == status), "{status}: {:?}", end_of(&made));
+            assert_eq!(PidFd::from(made).send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        }
+        assert_eq!(end_of(&OwnedFd::from(PidFd::open(std::process::id() as i32).unwrap())), None);
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Destination {
             }
             (ToDestination::Early(early), Holding::Making(mut making)) => {
                 let making_now = &mut *making;
-                let new = NewFiles::new(false, false);
+                let new = NewFiles::new(making_now.shell.pid, false, false);
                 making_now.descriptors.install(early.files, new, &mut making_now.shell)?;
                 making_now.threads.make(&early.threads, &mut making_now.shell)?;
                 self.holding = Holding::Making(making);

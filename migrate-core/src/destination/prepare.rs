@@ -65,13 +65,19 @@ pub fn prepare(
     let pid = making.shell.pid;
     check(&image)?;
 
+    // Threads first: a descriptor may be of one of them.
+    let others = image.threads.get(1..).unwrap_or_default();
+    making.threads.make_final(others, &mut making.shell)?;
+    fault::point(25, control)?;
+    steps.done("make threads");
+
     // Descriptors: those that were made before the freeze, and have not changed, cost nothing.
     let executable = open_executable(&image)?;
     set_memory_map(&mut making, &image, &executable)?;
     let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
     making.check_written_files(same_kernel)?;
     let files = std::mem::take(&mut image.files);
-    let new = NewFiles::new(same_kernel, true).sent_at(image.sent, steps.began);
+    let new = NewFiles::new(pid, same_kernel, true).sent_at(image.sent, steps.began);
     making.descriptors.install(files, new, &mut making.shell)?;
     fault::point(24, control)?;
     steps.done("descriptors");
@@ -80,11 +86,6 @@ pub fn prepare(
     making.shell.run(&batch)?;
     let mut warnings = limits::restore(&image.process.limits, pid);
     warnings.extend(adjustments::restore(&image.process.adjustments, pid)?);
-    let others = image.threads.get(1..).unwrap_or_default();
-    making.threads.make_final(others, &mut making.shell)?;
-    fault::point(25, control)?;
-    steps.done("make threads");
-
     // A thread's rseq area must be in place before it is registered, and locking fills in pages.
     making.placement.wait_for_round(image.last_round, making.streams)?;
     steps.done("wait for pages");

@@ -111,12 +111,19 @@ impl OpenFiles {
 
     /// Takes one in if it can move.
     fn examine(&mut self, held: HeldFile, info: OpenInfo, numbers: Vec<i32>, findings: &mut Findings) -> bool {
-        match file::preflight(&held.view) {
-            Verdict::Supported => {}
-            Verdict::With(loss) => findings.losses.push(loss),
-            Verdict::Unsupported(why) => {
-                findings.obstacles.push(why);
-                return false;
+        let asks: [&dyn Fn() -> Result<Verdict>; 2] = [&|| Ok(file::preflight(&held.view)), &|| file::examine(&held)];
+        for ask in asks {
+            match ask() {
+                Ok(Verdict::Supported) => {}
+                Ok(Verdict::With(loss)) => findings.losses.push(loss),
+                Ok(Verdict::Unsupported(why)) => {
+                    findings.obstacles.push(why);
+                    return false;
+                }
+                Err(error) => {
+                    findings.obstacles.push(format!("fd {}: {error}", held.view.number));
+                    return false;
+                }
             }
         }
         findings.obstacles.extend(record_locks::parse(held.view.number, &held.view.info).err());

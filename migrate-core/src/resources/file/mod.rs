@@ -8,6 +8,7 @@ mod directory;
 mod epoll;
 mod eventfd;
 mod inotify;
+mod pidfd;
 mod pipe;
 mod regular;
 mod signalfd;
@@ -181,6 +182,8 @@ pub struct NewFiles {
     pub same_kernel: bool,
     /// The process stands still: what its files are now is what they must be here.
     pub frozen: bool,
+    /// The new process, as this one sees it.
+    process: i32,
     /// When what they are made from was sent, and came.
     came: Option<(u64, Instant)>,
     /// Pipes made so far, by their inode on the source.
@@ -188,9 +191,9 @@ pub struct NewFiles {
 }
 
 impl NewFiles {
-    /// For one new process.
-    pub fn new(same_kernel: bool, frozen: bool) -> NewFiles {
-        NewFiles { same_kernel, frozen, came: None, pipes: HashMap::new() }
+    /// For the new process `process`, as this one sees it.
+    pub fn new(process: i32, same_kernel: bool, frozen: bool) -> NewFiles {
+        NewFiles { same_kernel, frozen, process, came: None, pipes: HashMap::new() }
     }
 
     /// `sent`: the source's [`time_here`] when what they are made from was sent. `got`: when it came.
@@ -221,6 +224,10 @@ pub trait FileKind {
     fn recognise(view: &FileView) -> bool;
     /// Whether it can move. Touches nothing.
     fn preflight(view: &FileView) -> Verdict;
+    /// The same by what only a duplicate of it, or its process, tells. Asked when what is known of it says that it can.
+    fn examine(_from: &HeldFile) -> Result<Verdict> {
+        Ok(Verdict::Supported)
+    }
     /// The path of the file that must be at the destination.
     fn needs(_view: &FileView) -> Option<&OsStr> {
         None
@@ -279,6 +286,14 @@ macro_rules! file_kinds {
         pub fn preflight(view: &FileView) -> Verdict {
             $(if $module::$Kind::recognise(view) { return $module::$Kind::preflight(view); })*
             unknown(view)
+        }
+
+        /// The same by what only a duplicate of it, or its process, tells.
+        pub fn examine(from: &HeldFile) -> Result<Verdict> {
+            $(if $module::$Kind::recognise(&from.view) {
+                return $module::$Kind::examine(from).capturing($module::$Kind::NAME);
+            })*
+            Ok(Verdict::Supported)
         }
 
         /// The path of the file that must be at the destination for it.
@@ -371,6 +386,7 @@ file_kinds! {
     TimerFd = timerfd,
     SignalFd = signalfd,
     Inotify = inotify,
+    PidFd = pidfd,
 }
 
 fn unknown(view: &FileView) -> Verdict {
