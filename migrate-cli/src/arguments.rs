@@ -12,6 +12,7 @@ use migrate_core::protocol::preamble::MigrationId;
 
 use crate::duration::parse_duration;
 use crate::rate::parse_rate;
+use crate::replacement::{Replacement, by_number, parse_fd};
 
 /// Moves running processes to other hosts.
 #[derive(Debug, Parser)]
@@ -64,6 +65,10 @@ pub struct Check {
     /// The host that it might move to; its agent listens on port 7070 unless another is given
     #[arg(value_name = "HOST[:PORT]", value_parser = host)]
     pub host: Option<String>,
+
+    /// What it is to have at a descriptor's number there, in the place of what it has here
+    #[arg(long = "fd", value_name = "N[,N...]=close|null|file:PATH", value_parser = parse_fd)]
+    pub fds: Vec<Replacement>,
 
     /// Print one JSON object
     #[arg(long)]
@@ -143,6 +148,13 @@ pub struct Push {
     /// What CLOCK_MONOTONIC and CLOCK_BOOTTIME are to it there, where the hosts' differ
     #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Clock::Continue)]
     pub clock: Clock,
+
+    /// What it is to have at a descriptor's number there, in the place of what it has here: nothing, /dev/null, or a file
+    ///
+    /// For a terminal, a pipe or a connection whose other end stays behind. What it writes goes to the end of the file, which is
+    /// made on the other host if it is not there. May be given more than once: --fd 0=null --fd 1,2=file:/var/log/work.log
+    #[arg(long = "fd", value_name = "N[,N...]=close|null|file:PATH", value_parser = parse_fd)]
+    pub fds: Vec<Replacement>,
 
     /// What to do when it changes its memory faster than it can be sent
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = NotConverging::Stop)]
@@ -277,6 +289,7 @@ impl Push {
                 Compress::Auto => Compression::Auto,
             },
             verify: self.verify,
+            fds: by_number(&self.fds),
         };
         Plan { pid: self.pid, host: self.host.clone(), options }
     }
@@ -291,8 +304,11 @@ fn host(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::CommandFactory;
     use clap::error::ErrorKind;
+    use migrate_core::plan::Instead;
 
     use super::*;
 
@@ -317,6 +333,7 @@ mod tests {
     #[test]
     fn every_flag_arrives() {
         let line = "migrate-cli push 1 [::1]:9 --pid namespace --max-downtime 1.5s --max-rounds 0 --streams 4 \
+                    --fd 0=null --fd 1,2=file:/log \
                     --tracker pagemap-scan --kernel-state ebpf --clock host --when-not-converging fail --verify --compress zstd --bandwidth 100M --json -v --socket /s --no-agent";
         let push = parse(line).expect("valid");
         assert!(push.json && push.verbose && push.no_agent && !push.quiet);
@@ -329,6 +346,8 @@ mod tests {
         assert_eq!((options.kernel_state, options.clock), (KernelStateChoice::Ebpf, ClockChoice::Host));
         assert_eq!(options.when_not_converging, WhenNotConverging::Fail);
         assert!(options.verify);
+        let log = || Instead::File(b"/log".to_vec());
+        assert_eq!(options.fds, BTreeMap::from([(0, Instead::Null), (1, log()), (2, log())]));
         assert_eq!((options.compress, options.bandwidth), (Compression::Zstd, Some(100 << 20)));
     }
 
@@ -368,6 +387,8 @@ mod tests {
             "push 1 h --compress gzip",
             "push 1 h --bandwidth 100",
             "push 1 h --quiet --verbose",
+            "push 1 h --fd 0",
+            "check 1 h --fd 0=pipe",
             "push 1 h --when-not-converging brake",
             "resolve 00112233445566778899aabbccddeeff",
             "resolve 00112233445566778899aabbccddeeff --here --there",

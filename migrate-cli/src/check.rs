@@ -10,12 +10,14 @@ use migrate_core::plan::Options;
 use serde_json::{Value, json};
 
 use crate::arguments;
+use crate::replacement::by_number;
 
 /// Looks, and says what was found.
 pub fn run(wanted: &arguments::Check) -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     // A closed pipe changes nothing.
-    match check::check(wanted.pid, wanted.host.as_deref(), &Options::default()) {
+    let options = Options { fds: by_number(&wanted.fds), ..Options::default() };
+    match check::check(wanted.pid, wanted.host.as_deref(), &options) {
         Err(why) => {
             let _ = writeln!(err, "migrate-cli: {} cannot move: {why}", wanted.pid);
             ExitCode::FAILURE

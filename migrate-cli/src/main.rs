@@ -10,6 +10,7 @@ mod interrupt;
 mod progress;
 mod push;
 mod rate;
+mod replacement;
 mod report;
 
 use std::process::ExitCode;

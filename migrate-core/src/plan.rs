@@ -1,5 +1,6 @@
 //! What the operator asked for.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -65,6 +66,17 @@ pub enum WhenNotConverging {
     Fail,
 }
 
+/// What the process finds at a descriptor's number there, in the place of what it has here.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Instead {
+    /// Nothing: the number is free.
+    Close,
+    /// `/dev/null`.
+    Null,
+    /// The file of this absolute path; what the process writes goes to its end, and it is made if it is not there.
+    File(Vec<u8>),
+}
+
 /// How page batches are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Default)]
 pub enum Compression {
@@ -107,6 +119,8 @@ pub struct Options {
     pub compress: Compression,
     /// Compare a digest of the whole address space on both sides before the commit.
     pub verify: bool,
+    /// Descriptors that stay behind, by number.
+    pub fds: BTreeMap<i32, Instead>,
 }
 
 impl Default for Options {
@@ -123,6 +137,7 @@ impl Default for Options {
             bandwidth: None,
             compress: Compression::default(),
             verify: false,
+            fds: BTreeMap::new(),
         }
     }
 }

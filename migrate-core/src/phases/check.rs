@@ -81,7 +81,7 @@ impl Check {
 ///
 /// Err: it could not be looked at.
 pub fn check(pid: i32, host: Option<&str>, options: &Options) -> Result<Check> {
-    let (mut subject, mut refused) = examine(pid)?;
+    let (mut subject, mut refused) = examine(pid, options)?;
     let mut losses = subject.losses.clone();
     if let Some(host) = host.filter(|_| refused.is_empty()) {
         let plan = Plan { pid, host: host.into(), options: options.clone() };
@@ -150,7 +150,7 @@ fn resources(subject: &Subject) -> Vec<Resource> {
     if timers > 0 {
         add(process::posix_timers::ROW.0, timers.to_string());
     }
-    for shared in &subject.files.list {
+    for shared in subject.files.list.iter().filter(|shared| shared.moves()) {
         let view = &shared.file.view;
         let numbers: Vec<String> = shared.numbers.iter().map(ToString::to_string).collect();
         let target = match &view.link {

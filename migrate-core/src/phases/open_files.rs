@@ -18,11 +18,13 @@ use super::outside_ends;
 use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::both;
+use crate::plan::Instead;
 use crate::proc::fdinfo::{FdInfo, parse_fdinfo, read_fdinfo};
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::proc::listing::{count_fds, read_fds};
 use crate::resources::Verdict;
+use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::options::FreshOptions;
 use crate::resources::file::{self, FileImage, FileView, HeldFile, Known, Others, SocketView};
 use crate::resources::process::record_locks::{self, RecordLock};
@@ -40,6 +42,15 @@ pub struct SharedFile {
     info: OpenInfo,
     /// What the destination has made of it, or been told to.
     told: Option<FileImage>,
+    /// What the operator puts in its place.
+    instead: Option<Instead>,
+}
+
+impl SharedFile {
+    /// Whether it moves, and is not replaced there.
+    pub fn moves(&self) -> bool {
+        self.instead.is_none()
+    }
 }
 
 /// An fdinfo file, and whose it is.
@@ -60,6 +71,11 @@ pub struct OpenFiles {
     private_pipes: BTreeSet<u64>,
     /// What the options of sockets are that nobody has set.
     fresh: FreshOptions,
+    /// What the operator puts in the place of these numbers, and the owner of files that are made for that.
+    fds: BTreeMap<i32, Instead>,
+    owner: (u32, u32),
+    /// The first look is over.
+    looked: bool,
 }
 
 /// What a look at the open files showed, beside them.
@@ -72,6 +88,11 @@ pub struct Findings {
 }
 
 impl OpenFiles {
+    /// None yet. `fds`: what the operator puts in the place of some, with files made for that belonging to `owner`, user and group.
+    pub fn new(fds: BTreeMap<i32, Instead>, owner: (u32, u32)) -> OpenFiles {
+        OpenFiles { fds, owner, ..OpenFiles::default() }
+    }
+
     /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined. While the process
     /// runs, what changes meanwhile is left to the next look.
     pub fn look(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
@@ -81,7 +102,7 @@ impl OpenFiles {
         // Descriptors of one description are on one inode; only those need comparing.
         let mut by_inode: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
         if !new.is_empty() {
-            for (i, shared) in self.list.iter().enumerate() {
+            for (i, shared) in self.list.iter().enumerate().filter(|(_, shared)| shared.moves()) {
                 by_inode.entry(inode(&shared.file)).or_default().push(i);
             }
         }
@@ -93,6 +114,15 @@ impl OpenFiles {
                 Err(e) if is_gone(&e) || e.raw_os_error() == Some(libc::EBADF) => continue,
                 Err(e) => return Err(Error::io(format!("look at descriptor {number} of {pid}"), e)),
             };
+            if let Some(instead) = self.fds.get(&number).cloned() {
+                match self.looked {
+                    false => self.take_in(held, info, vec![number], Some(instead)),
+                    true => findings
+                        .obstacles
+                        .push(format!("fd {number}: it is no longer what it was when --fd was given for it")),
+                }
+                continue;
+            }
             let candidates = by_inode.entry(inode(&held)).or_default();
             match self.same_description(&held.duplicate, candidates)? {
                 Some(i) => self.list[i].numbers.push(number),
@@ -106,6 +136,10 @@ impl OpenFiles {
         self.look_inside(&mut findings)?;
         self.name_by_first_numbers(pid)?;
         findings.obstacles.extend(self.shared_pipes(pid)?);
+        if !std::mem::replace(&mut self.looked, true) {
+            let missing = self.fds.keys().filter(|number| numbers.binary_search(number).is_err());
+            findings.obstacles.extend(missing.map(|number| format!("--fd {number}: it has no descriptor {number}")));
+        }
         Ok(findings)
     }
 
@@ -127,10 +161,14 @@ impl OpenFiles {
             }
         }
         findings.obstacles.extend(record_locks::parse(held.view.number, &held.view.info).err());
+        self.take_in(held, info, numbers, None);
+        true
+    }
+
+    fn take_in(&mut self, file: HeldFile, info: OpenInfo, numbers: Vec<i32>, instead: Option<Instead>) {
         let object = ObjectId(self.next_object);
         self.next_object += 1;
-        self.list.push(SharedFile { object, file: held, numbers, info, told: None });
-        true
+        self.list.push(SharedFile { object, file, numbers, info, told: None, instead });
     }
 
     /// Looks for descriptions that are inside others, and drops those that are nowhere any more.
@@ -138,11 +176,12 @@ impl OpenFiles {
         let mut found: Vec<bool> = self.list.iter().map(|shared| !shared.numbers.is_empty()).collect();
         let mut to_do: Vec<usize> = (0..found.len()).filter(|i| found[*i]).collect();
         while let Some(i) = to_do.pop() {
-            for duplicate in file::holds(&self.list[i].file)? {
+            for duplicate in holds(&self.list[i])? {
                 let number = self.list[i].file.view.number;
                 let (held, info) = hold_duplicate(self.list[i].file.process, number, duplicate)
                     .doing(|| format!("look at what is inside descriptor {number}"))?;
-                let same_inode = |(_, shared): &(usize, &SharedFile)| inode(&shared.file) == inode(&held);
+                let same_inode =
+                    |(_, shared): &(usize, &SharedFile)| shared.moves() && inode(&shared.file) == inode(&held);
                 let candidates: Vec<usize> = self.list.iter().enumerate().filter(same_inode).map(|(i, _)| i).collect();
                 let known = match self.same_description(&held.duplicate, &candidates)? {
                     Some(known) => known,
@@ -163,18 +202,18 @@ impl OpenFiles {
     /// Searches all processes for those of its pipes that are not known to be its own; a search is dear, and in the freeze there is
     /// hardly ever one of which that is not known.
     fn shared_pipes(&mut self, pid: i32) -> Result<Vec<String>> {
-        let pipes = self.list.iter().filter_map(|shared| match shared.file.view.link {
-            LinkTarget::Pipe(inode) => Some(inode),
-            _ => None,
-        });
-        let pipes: BTreeSet<u64> = pipes.collect();
-        self.private_pipes.retain(|inode| pipes.contains(inode));
-        let unknown: BTreeSet<u64> = pipes.difference(&self.private_pipes).copied().collect();
+        let mut unknown: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
+        for shared in self.list.iter().filter(|shared| shared.moves()) {
+            if let LinkTarget::Pipe(inode) = shared.file.view.link {
+                unknown.entry(inode).or_default().extend(&shared.numbers);
+            }
+        }
+        self.private_pipes.retain(|inode| unknown.remove(inode).is_some());
         if unknown.is_empty() {
             return Ok(Vec::new());
         }
         let held = outside_ends::of_pipes(pid, &unknown)?;
-        self.private_pipes.extend(unknown.into_iter().filter(|inode| held.iter().all(|(other, _)| other != inode)));
+        self.private_pipes.extend(unknown.into_keys().filter(|inode| held.iter().all(|(other, _)| other != inode)));
         Ok(held.into_iter().map(|(_, reason)| reason).collect())
     }
 
@@ -217,7 +256,7 @@ impl OpenFiles {
     /// Whether none is inside another one, as far as can be told.
     fn holds_nothing(&self) -> Result<bool> {
         for shared in &self.list {
-            if shared.numbers.is_empty() || !file::holds(&shared.file)?.is_empty() {
+            if shared.numbers.is_empty() || !holds(shared)?.is_empty() {
                 return Ok(false);
             }
         }
@@ -319,7 +358,7 @@ impl OpenFiles {
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
         for (shared, image) in self.list.iter_mut().zip(images.drain(..)) {
             let image = match image {
-                Ok(image) if file::is_ahead(&image) => image,
+                Ok(Some(image)) if file::is_ahead(&image) => image,
                 // It is captured again in the freeze; what is wrong with it shows there.
                 _ => continue,
             };
@@ -334,10 +373,18 @@ impl OpenFiles {
         OpenFilesImage { files, descriptors, inside: Vec::new() }
     }
 
-    fn capture_all(&self) -> Vec<Result<FileImage>> {
+    /// None: it is nothing there.
+    fn capture_all(&self) -> Vec<Result<Option<FileImage>>> {
         let known = KnownFiles { list: &self.list, numbers: self.known() };
         let others = Others::new(&known, &self.fresh);
-        self.list.iter().map(|shared| file::capture(&shared.file, &others)).collect()
+        let read = |shared: &SharedFile| match &shared.instead {
+            None => file::capture(&shared.file, &others).map(Some),
+            Some(instead) => {
+                let image = ReplacedImage::new(instead, &shared.file.view, self.owner);
+                Ok(image.map(FileImage::Replaced))
+            }
+        };
+        self.list.iter().map(read).collect()
     }
 
     /// Reads them, and the record locks, in the frozen process, which has just been looked at again.
@@ -345,15 +392,16 @@ impl OpenFiles {
         let (mut files, mut locks) = (Vec::new(), Vec::new());
         for (shared, image) in self.list.iter().zip(self.capture_all()) {
             let view = &shared.file.view;
-            locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
-            let image = image?;
-            if shared.told.as_ref() != Some(&image) {
+            if shared.moves() {
+                locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
+            }
+            if let Some(image) = image?.filter(|image| shared.told.as_ref() != Some(image)) {
                 files.push((shared.object, image));
             }
         }
         let mut descriptors = Vec::new();
         let mut unknown = Vec::new();
-        for shared in &self.list {
+        for shared in self.list.iter().filter(|shared| shared.instead != Some(Instead::Close)) {
             let view = &shared.file.view;
             let close_on_exec = view.info.flags & libc::O_CLOEXEC as u32 != 0;
             for &number in &shared.numbers {
@@ -380,11 +428,19 @@ struct KnownFiles<'a> {
     numbers: Vec<(i32, usize)>,
 }
 
+impl KnownFiles<'_> {
+    fn at(&self, number: i32) -> Option<&SharedFile> {
+        let place = self.numbers.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.list.get(self.numbers.get(place)?.1)
+    }
+}
+
 impl Known for KnownFiles<'_> {
     fn object_of(&self, fd: &OwnedFd) -> Result<Option<ObjectId>> {
         let stat = nix::sys::stat::fstat(fd).map_err(std::io::Error::from).doing(|| "stat a descriptor".into())?;
         let own = std::process::id() as i32;
-        for shared in self.list.iter().filter(|shared| inode(&shared.file) == (stat.st_dev, stat.st_ino)) {
+        let may_be = |shared: &&SharedFile| shared.moves() && inode(&shared.file) == (stat.st_dev, stat.st_ino);
+        for shared in self.list.iter().filter(may_be) {
             let same = kcmp::same_file(own, shared.file.duplicate.as_raw_fd(), own, fd.as_raw_fd());
             if same.doing(|| "compare descriptors (kcmp)".into())? {
                 return Ok(Some(shared.object));
@@ -394,14 +450,17 @@ impl Known for KnownFiles<'_> {
     }
 
     fn object_at(&self, number: i32) -> Option<(ObjectId, &HeldFile)> {
-        let place = self.numbers.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        let shared = self.list.get(self.numbers.get(place)?.1)?;
-        Some((shared.object, &shared.file))
+        self.at(number).filter(|shared| shared.moves()).map(|shared| (shared.object, &shared.file))
     }
 
-    fn is_replaced(&self, _number: i32) -> bool {
-        false
+    fn is_replaced(&self, number: i32) -> bool {
+        self.at(number).is_some_and(|shared| !shared.moves())
     }
+}
+
+/// Duplicates of the descriptions inside one that moves.
+fn holds(shared: &SharedFile) -> Result<Vec<OwnedFd>> {
+    if shared.moves() { file::holds(&shared.file) } else { Ok(Vec::new()) }
 }
 
 impl OpenInfo {

@@ -16,7 +16,7 @@ use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
 use crate::image::layout::Backing;
 use crate::image::{CpuDescription, NeededFile, Offer};
 use crate::phase::Phase;
-use crate::plan::{ClockChoice, Plan};
+use crate::plan::{ClockChoice, Options, Plan};
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file;
 use crate::resources::thread::scheduling::Defaults;
@@ -24,7 +24,7 @@ use crate::resources::thread::scheduling::Defaults;
 /// Examines the process, offers it to the destination, and has it accepted.
 pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready<'r, 'o>> {
     record.enter(Phase::Preflight);
-    let (mut subject, obstacles) = examine(plan.pid)?;
+    let (mut subject, obstacles) = examine(plan.pid, &plan.options)?;
     record.name = subject.name();
     record.pages.not_needed = subject.space.file_pages;
     refuse(obstacles)?;
@@ -52,11 +52,11 @@ pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready
 }
 
 /// Reads everything about a process, and what of it cannot move.
-pub(super) fn examine(pid: i32) -> Result<(Subject, Vec<String>)> {
+pub(super) fn examine(pid: i32, options: &Options) -> Result<(Subject, Vec<String>)> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::Refused(vec!["moving a process needs root: run this with sudo".into()]));
     }
-    Subject::examine(pid)
+    Subject::examine(pid, options.fds.clone())
 }
 
 /// A destination that would take it.
@@ -106,7 +106,7 @@ fn needed_files(subject: &Subject, cache: &mut DigestCache) -> Result<Vec<Needed
     let mut written: BTreeMap<&[u8], bool> = BTreeMap::new();
     let always = [&subject.executable, &subject.working_directory, &subject.root].map(|path| (path.as_slice(), false));
     let mapped = subject.space.layout.files.iter().map(|f| (f.path.as_slice(), f.writable));
-    let open = subject.files.list.iter().filter_map(|f| {
+    let open = subject.files.list.iter().filter(|f| f.moves()).filter_map(|f| {
         let view = &f.file.view;
         let writes = view.status_flags() & O_ACCMODE != O_RDONLY;
         Some((file::needs(view)?.as_encoded_bytes(), writes))

@@ -42,7 +42,7 @@ fn a_process_that_confines_itself_meanwhile_is_not_made_to_break_its_rules() {
 
 #[test]
 fn a_pipe_that_others_hold_is_found_before_the_freeze() {
-    refused_at(3, "pipe", &["a pipe of it", "is held by process", "(cat)"]).expect("refused");
+    refused_at(3, "pipe", &["a pipe", "(cat)", "stays", "--fd"]).expect("refused");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 use nix::libc::{S_IFBLK, S_IFCHR};
 use nix::sys::stat::{major, minor};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again, or_instead};
 use crate::error::{Error, Result};
 use crate::resources::Verdict;
 
@@ -48,14 +48,8 @@ impl FileKind for Device {
         }
         let name = view.path().map_or("a device".into(), |p| p.display().to_string());
         let terminal = matches!(major(device), 4 | 5 | 136..=143);
-        Verdict::Unsupported(if terminal {
-            format!(
-                "fd {}: {name} — terminals cannot move yet; start the program with its input and output from and to files (</dev/null >log 2>&1)",
-                view.number
-            )
-        } else {
-            format!("fd {}: {name} — devices cannot move; let the program close it", view.number)
-        })
+        let what = if terminal { "terminals cannot move yet" } else { "devices cannot move" };
+        Verdict::Unsupported(format!("fd {}: {name} — {what}; {}", view.number, or_instead(&[view.number])))
     }
 
     fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<DeviceImage> {

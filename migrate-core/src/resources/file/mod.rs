@@ -11,6 +11,7 @@ mod inotify;
 mod pidfd;
 mod pipe;
 mod regular;
+pub mod replaced;
 mod signalfd;
 pub mod socket;
 mod timerfd;
@@ -387,6 +388,20 @@ file_kinds! {
     SignalFd = signalfd,
     Inotify = inotify,
     PidFd = pidfd,
+    Replaced = replaced,
+}
+
+/// What to do about descriptors that cannot move.
+pub fn or_instead(numbers: &[i32]) -> String {
+    let it = if numbers.len() == 1 { "it" } else { "them" };
+    format!("let the program close {it}, or leave {it} behind: --fd {}=close|null|file:PATH", listed(numbers))
+}
+
+/// Numbers as `--fd` takes them.
+pub fn listed(numbers: &[i32]) -> String {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn unknown(view: &FileView) -> Verdict {
@@ -399,10 +414,8 @@ fn unknown(view: &FileView) -> Verdict {
         LinkTarget::Pipe(_) => "a pipe of an unknown kind".into(),
         LinkTarget::Other(text) => format!("{} — this kind of descriptor", String::from_utf8_lossy(text)),
     };
-    Verdict::Unsupported(format!(
-        "fd {}: {what} cannot move yet; let the program close it, or start it with standard input and output from and to files",
-        view.number
-    ))
+    let number = view.number;
+    Verdict::Unsupported(format!("fd {number}: {what} cannot move yet; {}", or_instead(&[number])))
 }
 
 /// This host's CLOCK_BOOTTIME, nanoseconds.

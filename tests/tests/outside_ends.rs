@@ -1,0 +1,159 @@
+//! What a process has open whose other end another process has: refused with both ends named, and left behind with `--fd`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use migrate_tests::hosts;
+use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use migrate_tests::waiting::{wait_for, wait_for_file};
+use tempfile::TempDir;
+
+const PYTHON: &str = "/usr/bin/python3";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Has a process that is no child of it sleep with all that was opened so far.
+const HOLDER: &str = "
+import os, sys, time
+def hold():
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.execv('/bin/sleep', ['sleep', '600'])
+        os._exit(0)
+    os.wait()
+";
+
+/// A program in alpha; `before`: what it has, `after`: what it does when the file `go` comes.
+fn start<'h>(hosts: &'h Hosts, before: &str, after: &str) -> Started<'h> {
+    let program = format!(
+        "{HOLDER}\n{before}\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.005)\n{after}\nopen('done', 'w').write('ok')"
+    );
+    let started = hosts.start(Host::Alpha, TempDir::new().expect("a directory"), &[PYTHON, "-S", "-B", "-c", &program]);
+    assert!(wait_for_file(&started.path("ready"), PATIENCE).is_some(), "{}", started.text("stderr"));
+    started
+}
+
+fn take(test: &str) -> Option<Hosts> {
+    if !Path::new(PYTHON).exists() {
+        skipped(test, "there is no /usr/bin/python3; scripts/setup --programs installs it");
+        return None;
+    }
+    hosts!(test)
+}
+
+fn refused(hosts: &Hosts, started: &Started<'_>, options: &[&str], words: &[&str]) {
+    let why = hosts.push(started.pid, Host::Alpha, "beta", options).refused();
+    let why = why.unwrap_or_else(|said| panic!("not refused: {said}"));
+    for word in words {
+        assert!(why.contains(word), "no {word:?} in: {why}");
+    }
+}
+
+/// Moved with these options, it does what it is to do there.
+fn moves<'h>(mut started: Started<'h>, options: &[&str]) -> Started<'h> {
+    started.pid = started.text("pid").trim().parse().expect("a PID");
+    started.move_over_with(options).unwrap_or_else(|e| panic!("{e}"));
+    fs::write(started.path("go"), "").expect("a file");
+    let done = wait_for(PATIENCE, || started.path("done").exists().then_some(()));
+    assert!(done.is_some(), "{}", started.said());
+    started
+}
+
+const PIPES: &str = "
+r, w = os.pipe()
+os.dup2(w, 7)
+os.dup2(r, 8)
+os.dup2(w, 9)
+os.close(r); os.close(w)
+for fd in 7, 8, 9: os.set_inheritable(fd, True)
+hold()
+";
+
+#[test]
+fn a_pipe_to_another_process() {
+    let Some(hosts) = take("a_pipe_to_another_process") else { return };
+    let after = "
+os.write(7, b'one\\n')
+assert os.read(8, 10) == b''
+try:
+    os.fstat(9)
+    assert False, 'still there'
+except OSError: pass
+os.write(7, b'two\\n')
+";
+    let started = start(&hosts, PIPES, after);
+    let log = started.path("log");
+    refused(
+        &hosts,
+        &started,
+        &[],
+        &["a pipe", "fd 7,8,9", "(sleep) has as fd 7,8,9", "--fd 7,8,9=close|null|file:PATH"],
+    );
+    let to_log = format!("7=file:{}", log.display());
+    refused(&hosts, &started, &["--fd", &to_log], &["a pipe", "fd 8"]);
+    fs::write(&log, "before\n").expect("a file");
+    let started = moves(started, &["--fd", &to_log, "--fd", "8=null", "--fd", "9=close"]);
+    assert_eq!(started.text("log"), "before\none\ntwo\n");
+    assert_eq!(started.text("done"), "ok");
+}
+
+#[test]
+fn a_file_that_is_made_belongs_to_the_process() {
+    let Some(hosts) = take("a_file_that_is_made_belongs_to_the_process") else { return };
+    let before = format!("{PIPES}\nos.chmod('.', 0o777); os.setgid(65534); os.setuid(65534)");
+    let started = start(&hosts, &before, "os.write(7, b'x')");
+    let to_log = format!("7=file:{}", started.path("log").display());
+    let started = moves(started, &["--fd", &to_log, "--fd", "8,9=close"]);
+    use std::os::unix::fs::MetadataExt;
+    let made = fs::metadata(started.path("log")).expect("the file");
+    assert_eq!((made.uid(), made.gid(), made.len()), (65534, 65534, 1));
+}
+
+#[test]
+fn a_terminal_stays_behind() {
+    let Some(hosts) = take("a_terminal_stays_behind") else { return };
+    let before = "
+import pty
+master, slave = pty.openpty()
+os.set_inheritable(master, True)
+hold()
+os.close(master)
+for fd in 0, 1, 2: os.dup2(slave, fd)
+os.close(slave)
+";
+    let started = start(&hosts, before, "print('hello'); print(sys.stdin.read() == '', flush=True)");
+    let log = format!("1,2=file:{}", started.path("log").display());
+    refused(&hosts, &started, &[], &["fd 0", "/dev/pts/", "--fd 0=close|null|file:PATH"]);
+    let started = moves(started, &["--fd", "0=null", "--fd", &log]);
+    assert_eq!(started.text("log"), "hello\nTrue\n");
+}
+
+#[test]
+fn what_is_asked_for_in_vain() {
+    let Some(hosts) = take("what_is_asked_for_in_vain") else { return };
+    let started = start(&hosts, PIPES, "");
+    let rest = ["--fd", "8,9=close"];
+    refused(&hosts, &started, &["--fd", "77=null"], &["--fd 77", "no descriptor 77"]);
+    let nowhere = [&["--fd", "7=file:/nowhere/at/all"], &rest[..]].concat();
+    refused(&hosts, &started, &nowhere, &["/nowhere/at/all", "--fd"]);
+    moves(started, &["--fd", "7,8,9=null"]);
+}
+
+#[test]
+fn a_replaced_descriptor_leaves_its_epoll() {
+    let Some(hosts) = take("a_replaced_descriptor_leaves_its_epoll") else { return };
+    let before = format!(
+        "{PIPES}
+import select
+mine, yours = os.pipe()
+epoll = select.epoll()
+epoll.register(8, select.EPOLLIN)
+epoll.register(mine, select.EPOLLIN)
+"
+    );
+    let after = "
+os.write(yours, b'x')
+assert epoll.poll(5) == [(mine, select.EPOLLIN)]
+";
+    moves(start(&hosts, &before, after), &["--fd", "7,8,9=null"]);
+}
