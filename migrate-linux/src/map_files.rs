@@ -52,7 +52,7 @@ pub fn new_shared_anonymous(length: usize) -> io::Result<OwnedFd> {
     Ok(opened?.into())
 }
 
-/// Makes a memfd of `size` bytes. Its content may be executed, where sysctl vm.memfd_noexec does not forbid that.
+/// Makes a memfd of `size` bytes that can be sealed. Its content may be executed, where sysctl vm.memfd_noexec does not forbid that.
 ///
 /// The name is for /proc alone: what is too long of it is left out.
 ///
@@ -66,8 +66,9 @@ pub fn new_memfd(name: &[u8], size: u64) -> io::Result<OwnedFd> {
     const MFD_EXEC: u32 = 0x10;
     let name: Vec<u8> = name.iter().copied().filter(|byte| *byte != 0).take(LONGEST).collect();
     let name = std::ffi::CString::new(name)?;
-    let fd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(MFD_EXEC))
-        .or_else(|_| memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC))?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(name.as_c_str(), flags | MFdFlags::from_bits_retain(MFD_EXEC))
+        .or_else(|_| memfd_create(name.as_c_str(), flags))?;
     nix::unistd::ftruncate(&fd, size.try_into().map_err(|_| wrong_length(usize::MAX))?)?;
     Ok(fd)
 }
