@@ -225,8 +225,18 @@ impl Objects {
     }
 }
 
+/// What O_TMPFILE has made is named after its inode.
+fn nameless(target: String) -> String {
+    let number = target.strip_suffix(" (deleted)").and_then(|path| path.rsplit_once("/#"));
+    match number {
+        Some((directory, inode)) if inode.parse::<u64>().is_ok() => format!("{directory}/# (deleted)"),
+        _ => target,
+    }
+}
+
 fn descriptor(target: String, info: &str) -> Fields {
-    let of_kernel = target.contains(":[");
+    let target = nameless(target);
+    let unnamed = target.contains(":[") || target.ends_with(" (deleted)");
     let mut fields = Fields::from([("target".to_string(), target)]);
     let mut locks = 0;
     for (name, value) in info.lines().filter_map(|line| line.split_once(':')) {
@@ -234,7 +244,7 @@ fn descriptor(target: String, info: &str) -> Fields {
         match name {
             // The number of a mount on one host says nothing on another; nor does the number of a pipe or an eventfd.
             "mnt_id" | "eventfd-id" => {}
-            "ino" if of_kernel => {}
+            "ino" if unnamed => {}
             // One line a registration, in no order: the descriptor, events and data count, the inode may be of a pipe.
             "tfd" => {
                 let mut words = value.split(' ');

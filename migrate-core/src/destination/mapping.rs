@@ -3,15 +3,15 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 use migrate_linux::spawn::Numbers;
-use migrate_linux::{libc, map_files};
 
 use super::Making;
 use super::running::Init;
@@ -28,7 +28,7 @@ use crate::protocol::handoff;
 use crate::resources::Outside;
 use crate::resources::thread::scheduling::Defaults;
 
-/// The most memory objects and files of one process that this side keeps open.
+/// The most files of one process that this side keeps open.
 const TABLE_LIMIT: usize = 100_000;
 const ARCH_MAP_VDSO_64: i32 = 0x2003;
 const MLOCK_ONFAULT: i32 = 1;
@@ -39,8 +39,10 @@ const SYS_MSEAL: i64 = 462;
 /// Files and objects that mappings name, by their numbers in the new process.
 #[derive(Debug, Default)]
 pub struct Tables {
-    files: Vec<i32>,
-    objects: Vec<(u32, i32)>,
+    pub files: Vec<i32>,
+    pub objects: Vec<(u32, i32)>,
+    /// The same opened for reading alone, of those that are mapped so that they cannot be written.
+    read_only: Vec<(u32, i32)>,
 }
 
 /// Makes the process with its first layout, and lets page connections come. The second part says why it cannot be, when the
@@ -72,6 +74,8 @@ pub fn build(
         placement,
         streams,
         tables: Tables::default(),
+        contents: Default::default(),
+        states: Default::default(),
         descriptors: Default::default(),
         threads: Default::default(),
         outside: Outside { origin: offer.scheduling.clone(), here: Defaults::of_this_host(), warnings: Vec::new() },
@@ -121,6 +125,8 @@ impl Making {
             return Err(Error::Invalid("a change of the address space makes no sense".into()));
         }
         self.change(&update.change, &update.objects, false)?;
+        self.resize_objects(&update.states)?;
+        self.set_states()?;
         let mut batch = Batch::new();
         for (ranges, advice) in [(&update.drops, libc::MADV_DONTNEED), (&update.guards, MADV_GUARD_INSTALL)] {
             for &(start, end) in ranges {
@@ -156,6 +162,7 @@ impl Making {
     fn change(&mut self, change: &LayoutChange, objects: &[ShmObject], compared: bool) -> Result<()> {
         self.open_files(&change.files, compared)?;
         self.make_objects(objects)?;
+        self.open_read_only(&change.map)?;
         let mut batch = Batch::new();
         for &(start, end) in &change.unmap {
             self.flush_if_full(&mut batch)?;
@@ -208,7 +215,9 @@ impl Making {
                 offset,
             ),
             Backing::Object { object, offset } => {
-                let known = self.tables.objects.iter().find(|(id, _)| *id == object);
+                let may_write = !vma.shared || vma.flags & VmFlags::MAY_WRITE != 0;
+                let table = if may_write { &self.tables.objects } else { &self.tables.read_only };
+                let known = table.iter().find(|(id, _)| *id == object);
                 (known.ok_or_else(|| Error::Invalid(format!("a mapping of shared object {object}")))?.1, offset)
             }
             Backing::Vdso | Backing::Vvar | Backing::VvarVclock => return Ok(()),
@@ -243,19 +252,19 @@ impl Making {
         Ok(())
     }
 
-    fn make_objects(&mut self, objects: &[ShmObject]) -> Result<()> {
-        for object in objects {
-            if self.tables.objects.len() > TABLE_LIMIT || object.id == 0 {
-                return Err(Error::Invalid(format!("shared object {}", object.id)));
+    /// A shared mapping of a description that cannot write can never be made writable, and does not keep a memfd from being sealed.
+    fn open_read_only(&mut self, vmas: &[Vma]) -> Result<()> {
+        for vma in vmas {
+            let Backing::Object { object, .. } = vma.backing else { continue };
+            let known = self.tables.read_only.iter().any(|(id, _)| *id == object);
+            if known || !vma.shared || vma.flags & VmFlags::MAY_WRITE != 0 {
+                continue;
             }
-            let made = match &object.name {
-                None => map_files::new_shared_anonymous(object.size as usize),
-                Some(name) => map_files::new_memfd(name, object.size),
-            };
-            let made = made.doing(|| format!("make shared memory of {} bytes", object.size))?;
-            let number = self.shell.give_aside(&[made.as_fd()])?;
-            self.tables.objects.extend(number.first().map(|n| (object.id, *n)));
-            self.placement.add_object(object.id, File::from(made), object.size);
+            let Some(content) = self.contents.get(&object) else { continue };
+            let again = File::open(format!("/proc/self/fd/{}", content.file.as_raw_fd()));
+            let again = again.doing(|| "open a file without a name for reading".into())?;
+            let number = self.shell.give_aside(&[again.as_fd()])?;
+            self.tables.read_only.extend(number.first().map(|n| (object, *n)));
         }
         Ok(())
     }

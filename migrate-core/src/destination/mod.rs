@@ -4,12 +4,14 @@
 mod accept;
 mod descriptors;
 mod mapping;
+mod objects;
 mod prepare;
 mod running;
 mod shell;
 mod threads;
 mod verify;
 
+use std::collections::HashMap;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -21,12 +23,13 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::identity::FileIdentity;
 use crate::image::Offer;
+use crate::image::layout::ObjectState;
 use crate::memory::receive::Placement;
 use crate::protocol::connection::{Connection, WireMessage};
 use crate::protocol::message::{Accepted, Running, State, ToDestination, ToSource};
 use crate::protocol::preamble::MigrationId;
 use crate::resources::Outside;
-use crate::resources::file::NewFiles;
+use crate::resources::file::{Content, NewFiles};
 use crate::state::Named;
 
 /// A process in the making, and where its pages are placed.
@@ -37,6 +40,9 @@ struct Making {
     placement: std::sync::Arc<Placement>,
     streams: usize,
     tables: mapping::Tables,
+    /// Objects without a name, by their numbers, and what they are to be.
+    contents: HashMap<u32, Content>,
+    states: HashMap<u32, ObjectState>,
     descriptors: descriptors::Descriptors,
     threads: threads::Threads,
     outside: Outside,
@@ -167,7 +173,7 @@ impl Destination {
             }
             (ToDestination::Early(early), Holding::Making(mut making)) => {
                 let making_now = &mut *making;
-                let new = NewFiles::new(making_now.shell.pid, false, false);
+                let new = NewFiles::new(making_now.shell.pid, false, false).with(&making_now.contents);
                 making_now.descriptors.install(early.files, new, &mut making_now.shell)?;
                 making_now.threads.make(&early.threads, &mut making_now.shell)?;
                 self.holding = Holding::Making(making);

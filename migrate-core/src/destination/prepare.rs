@@ -77,7 +77,7 @@ pub fn prepare(
     let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
     making.check_written_files(same_kernel)?;
     let files = std::mem::take(&mut image.files);
-    let new = NewFiles::new(pid, same_kernel, true).sent_at(image.sent, steps.began);
+    let new = NewFiles::new(pid, same_kernel, true).sent_at(image.sent, steps.began).with(&making.contents);
     making.descriptors.install(files, new, &mut making.shell)?;
     fault::point(24, control)?;
     steps.done("descriptors");
@@ -93,7 +93,9 @@ pub fn prepare(
         making.verify(digest)?;
         steps.done("compare memory");
     }
+    making.set_states()?;
     making.lock_and_seal()?;
+    making.seal_objects()?;
     let others = std::mem::take(&mut making.threads).restore(
         others,
         &mut making.shell,

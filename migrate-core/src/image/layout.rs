@@ -103,15 +103,55 @@ impl FileStamp {
     }
 }
 
-/// What is behind mappings and has no file at the destination. It travels whole.
+/// What is behind mappings or descriptors and has no name at the destination. Its content travels with the pages.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ShmObject {
     /// Its number in this migration; page batches name it. Never 0.
     pub id: u32,
-    /// Its size in bytes.
+    /// Its size in bytes when it came up; see [`ObjectState`] for later ones.
     pub size: u64,
-    /// None: shared anonymous memory; else there it is a memfd of this name, whatever it was here.
-    pub name: Option<Vec<u8>>,
+    /// What it is.
+    pub form: Form,
+    /// Descriptors refer to it: what only mappings show may be a memfd there, whatever it was here.
+    pub open: bool,
+}
+
+/// What an object without a name is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Form {
+    /// Shared anonymous memory.
+    Anonymous,
+    /// Of memfd_create(2).
+    Memfd {
+        /// The name that was given to that.
+        name: Vec<u8>,
+    },
+    /// A file that has been deleted, or never had a name.
+    File {
+        /// The path that it had.
+        path: Vec<u8>,
+        /// Made by O_TMPFILE, so that it can get a name yet.
+        nameless: bool,
+    },
+}
+
+/// What an object of a file's kind is beside its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ObjectState {
+    /// Which.
+    pub id: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Permissions: the twelve lower bits of st_mode.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+    /// When it was last read: seconds and nanoseconds.
+    pub accessed: (i64, i64),
+    /// When it was last written.
+    pub modified: (i64, i64),
+    /// F_GET_SEALS of fcntl(2), of a memfd.
+    pub seals: i32,
 }
 
 /// A whole address space, in ascending order.

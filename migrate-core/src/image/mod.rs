@@ -13,7 +13,7 @@ use crate::resources::process::ProcessState;
 use crate::resources::process::record_locks::RecordLock;
 use crate::resources::thread::scheduling::Defaults;
 use crate::resources::thread::{CredentialsImage, ThreadState};
-use layout::{Layout, LayoutChange, ShmObject};
+use layout::{Layout, LayoutChange, ObjectState, ShmObject};
 
 /// Identifies an open file description within one image. Descriptors that share one carry the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -73,7 +73,7 @@ pub struct CpuDescription {
 pub struct Skeleton {
     /// The address space as it is now.
     pub layout: Layout,
-    /// Objects behind shared anonymous mappings.
+    /// Objects without a name, behind mappings and descriptors.
     pub objects: Vec<ShmObject>,
     /// Parallel page connections that will come.
     pub streams: u8,
@@ -90,6 +90,8 @@ pub struct LayoutUpdate {
     pub change: LayoutChange,
     /// Objects that are new.
     pub objects: Vec<ShmObject>,
+    /// Objects that are not as was told before.
+    pub states: Vec<ObjectState>,
     /// Ranges whose pages the program has given back: they read as if never touched.
     pub drops: Vec<(u64, u64)>,
     /// Guard pages (MADV_GUARD_INSTALL); told only when the process stands still, and then all.
@@ -99,7 +101,7 @@ pub struct LayoutUpdate {
 impl LayoutUpdate {
     /// Whether there is anything to do.
     pub fn is_needed(&self) -> bool {
-        !self.change.is_empty() || !self.objects.is_empty() || !self.drops.is_empty()
+        !(self.change.is_empty() && self.objects.is_empty() && self.states.is_empty() && self.drops.is_empty())
     }
 }
 

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use migrate_linux::map_files;
 
 use crate::error::{Doing, Result};
-use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, READ, ShmObject, Vma, WRITE};
+use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, READ, Vma, WRITE};
+use crate::memory::unnamed::{Inode, Unnamed};
 use crate::proc::maps::{Mapping, Name, read_deleted, read_maps};
 use crate::proc::smaps::{VmFlags, read_smaps};
 use crate::resources::Row;
@@ -44,7 +44,7 @@ const FILES: Row = (
 );
 const OBJECTS: Row = (
     "memory without a file",
-    "shared anonymous memory, mapped memfds and deleted files (these become memfds): content and holes, every mapping; what is shared no other process may have",
+    "shared anonymous memory, memfds and deleted files, mapped or open (those that are only mapped become memfds): content and holes, size, every mapping; what is shared no other process may have",
 );
 const VDSO: Row = ("vDSO", "at the same place; programs keep addresses in it");
 const ADVICE: Row = (
@@ -82,13 +82,10 @@ const UNSUPPORTED: [(u64, &str); 8] = [
 pub struct AddressSpace {
     /// As it was read last.
     pub layout: Layout,
-    /// What has no file at the destination; the numbers begin with 1.
-    pub objects: Vec<ShmObject>,
-    /// The way to each of them, as long as it is mapped: kept longer, its memory would not be given back.
-    pub object_files: Vec<Option<Arc<File>>>,
+    /// What has no file at the destination.
+    pub unnamed: Unnamed,
     /// Resident pages of mapped files that were never written: the destination has them in its own copy of the file.
     pub file_pages: u64,
-    object_keys: HashMap<(u64, u64), u32>,
     /// By device, inode and whether it may be written: the path, and the number.
     known_files: HashMap<FileKey, (OsString, u32)>,
     /// Flags of each mapping as smaps told them, by its bounds. Reading smaps walks all page tables: too long for a freeze.
@@ -176,8 +173,8 @@ impl AddressSpace {
                     end: m.end,
                     protection: protection(m),
                     shared: m.shared,
+                    flags: flags & (ADJUSTABLE_FLAGS | made_with(m.shared, &backing)),
                     backing,
-                    flags: flags & (ADJUSTABLE_FLAGS | MADE_WITH),
                     name: match &m.name {
                         Name::AnonNamed(name) => name.clone(),
                         _ => Vec::new(),
@@ -211,15 +208,13 @@ impl AddressSpace {
     }
 
     fn let_go_of_objects(&mut self) {
-        let mut mapped = vec![false; self.objects.len()];
+        let mut mapped = vec![false; self.unnamed.objects.len()];
         for vma in &self.layout.vmas {
             if let Backing::Object { object, .. } = vma.backing {
                 mapped[object as usize - 1] = true;
             }
         }
-        for (file, _) in self.object_files.iter_mut().zip(mapped).filter(|(_, mapped)| !mapped) {
-            *file = None;
-        }
+        self.unnamed.let_go(|id| mapped[id as usize - 1]);
     }
 
     /// What smaps said of it, or of the mapping that it was a part of, or what mmap sets.
@@ -256,11 +251,9 @@ impl AddressSpace {
             return self.object(pid, m, None).map(|object| Backing::Object { object, offset: m.offset });
         }
         if m.deleted && !named_by_the_kernel(path) && self.is_unnamed(pid, m)? {
-            let path = path.as_bytes();
-            let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
-            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-            let name = name.strip_prefix(b"memfd:").unwrap_or(name);
-            return self.object(pid, m, Some(name)).map(|object| Backing::Object { object, offset: m.offset });
+            return self
+                .object(pid, m, Some(path.as_bytes()))
+                .map(|object| Backing::Object { object, offset: m.offset });
         }
         let writable = m.shared && flags & VmFlags::MAY_WRITE != 0;
         let key = (m.dev, m.inode, writable);
@@ -294,19 +287,16 @@ impl AddressSpace {
 
     /// Whether it is known to be an object, or its file has really lost its name.
     fn is_unnamed(&self, pid: i32, m: &Mapping) -> std::result::Result<bool, NoBacking> {
-        let known = self.object_keys.contains_key(&object_key(m));
+        let known = self.has_object(m);
         Ok(known || read_deleted(pid, m).map_err(|e| gone_or(e, "a deleted file"))?)
     }
 
-    fn object(&mut self, pid: i32, m: &Mapping, name: Option<&[u8]>) -> std::result::Result<u32, NoBacking> {
+    fn object(&mut self, pid: i32, m: &Mapping, path: Option<&[u8]>) -> std::result::Result<u32, NoBacking> {
         let key = object_key(m);
-        let known = self.object_keys.get(&key).copied();
-        if let Some(id) = known
-            && self.object_files[id as usize - 1].is_some()
-        {
+        if let Some(id) = self.unnamed.mapped(key) {
             return Ok(id);
         }
-        let what = name.map_or("shared anonymous memory".into(), String::from_utf8_lossy);
+        let what = path.map_or("shared anonymous memory".into(), String::from_utf8_lossy);
         let file = map_files::open_mapped(pid, m.start, m.end, false).map_err(|e| gone_or(e, &what))?;
         let metadata = file.metadata().map_err(|e| format!("{what}: {e}"))?;
         if metadata.ino() != m.inode {
@@ -315,42 +305,45 @@ impl AddressSpace {
         if !metadata.is_file() {
             return Err(format!("{what} — memory of a device cannot move; let the program unmap it").into());
         }
-        let file = Some(Arc::new(file));
-        if let Some(id) = known {
-            self.object_files[id as usize - 1] = file;
-            return Ok(id);
-        }
-        let id = self.objects.len() as u32 + 1;
-        // A mapping shows whole pages.
-        let size = metadata.len().next_multiple_of(PAGE);
-        self.objects.push(ShmObject { id, size, name: name.map(<[u8]>::to_vec) });
-        self.object_files.push(file);
-        self.object_keys.insert(key, id);
-        Ok(id)
+        self.unnamed.add_mapped(key, file, path).map_err(|e| format!("{what}: {e}").into())
     }
 
     /// Where the objects are mapped by now: number, addresses and the offset in it.
     pub fn objects_mapped(&self, pid: i32) -> Result<Vec<(u32, Range<u64>, u64)>> {
         let maps = read_maps(pid).doing(|| format!("read the mappings of {pid}"))?;
-        let object = |m: &Mapping| self.object_keys.get(&object_key(m)).filter(|_| m.shared).copied();
+        let object = |m: &Mapping| self.unnamed.known(object_key(m)).filter(|_| m.shared);
         Ok(maps.iter().filter_map(|m| Some((object(m)?, m.start..m.end, m.offset))).collect())
     }
 
-    /// Device and inode of the objects that are mapped shared and that others can have descriptors of.
-    pub fn unnamed_and_shared(&self) -> Vec<(u64, u64)> {
-        let is_shared = |id: u32| {
+    /// Whether any object is mapped shared.
+    pub fn shares_objects(&self) -> bool {
+        self.layout.vmas.iter().any(|v| v.shared && matches!(v.backing, Backing::Object { .. }))
+    }
+
+    /// Device and inode of the objects that are open or mapped shared, and that others can have descriptors of.
+    pub fn unnamed_and_held(&self) -> Vec<Inode> {
+        let mapped = |id: u32| {
             let maps_it = |v: &Vma| v.shared && matches!(v.backing, Backing::Object { object, .. } if object == id);
             self.layout.vmas.iter().any(maps_it)
         };
-        let named = self.objects.iter().zip(&self.object_files).filter(|(object, _)| object.name.is_some());
-        let files = named.filter(|(object, _)| is_shared(object.id)).filter_map(|(_, file)| file.as_ref());
-        files.filter_map(|file| file.metadata().ok()).map(|m| (m.dev(), m.ino())).collect()
+        self.unnamed.held(mapped)
     }
 
-    /// Whether a mapping, of whatever process, is of one of the objects.
-    pub fn has_object(&self, m: &Mapping) -> bool {
-        self.object_keys.contains_key(&object_key(m))
+    /// Whether a mapping of the process is of one of the objects.
+    fn has_object(&self, m: &Mapping) -> bool {
+        self.unnamed.known(object_key(m)).is_some()
     }
+
+    /// Whether a mapping of another process is of one of the objects that this one shares.
+    pub fn shares(&self, other: i32, m: &Mapping) -> bool {
+        let open = || fs::metadata(map_file(other, m)).is_ok_and(|f| self.unnamed.is_open_inode((f.dev(), f.ino())));
+        m.shared && (self.has_object(m) || m.deleted && open())
+    }
+}
+
+/// Shared memory that its description does not allow to be written cannot be made writable later.
+fn made_with(shared: bool, backing: &Backing) -> u64 {
+    MADE_WITH | if shared && matches!(backing, Backing::Object { .. }) { VmFlags::MAY_WRITE } else { 0 }
 }
 
 /// SysV shared memory, and the rings of io_setup(2): what is behind them is more than memory.

@@ -12,5 +12,7 @@ pub mod scan;
 pub mod select;
 pub mod send;
 pub mod soft_dirty;
+pub mod stamp;
 pub mod tracker;
+pub mod unnamed;
 pub mod verify;

@@ -32,8 +32,9 @@ use super::page_set::PageSet;
 use super::scan::STRIDE;
 use super::select::data_ranges;
 use super::send::{Chunk, Chunks};
+use super::stamp::Stamp;
 use crate::error::{Doing, Error, Result};
-use crate::image::layout::{Backing, FileStamp, Layout};
+use crate::image::layout::{Backing, Layout, ObjectState, PAGE};
 
 /// Mappings of an object that hold so much less than they are long are not tracked: the marks on pages that are not there would
 /// take a five hundredth of it in page tables.
@@ -69,8 +70,14 @@ struct Object {
     changed: PageSet,
     /// What the destination has, perhaps not as it is now.
     sent: PageSet,
-    /// Of one that is only mapped privately: its size and when it was last written, as it was found whole.
-    stamp: Option<FileStamp>,
+    /// Of one that is written otherwise than through its mappings: as it was when it was found whole.
+    stamp: Option<Stamp>,
+    /// Descriptors refer to it, or did.
+    was_open: bool,
+    /// As it is now.
+    state: Option<ObjectState>,
+    /// As the destination has been told.
+    told: Option<ObjectState>,
 }
 
 /// Where a part of an object is mapped. Neighbours that go on in the object are one piece, whatever their protection.
@@ -113,7 +120,7 @@ impl SharedObjects {
         self.take_in();
         let Some(tracking) = &self.tracking else { return Ok(()) };
         let mapped = pieces(space.objects_mapped(pid)?.into_iter());
-        for (number, file) in (1..).zip(&space.object_files) {
+        for (number, file) in (1..).zip(&space.unnamed.files) {
             let Some(file) = file else { continue };
             let object = self.objects.entry(number).or_default();
             let pieces = mapped.get(&number).map_or(&[][..], Vec::as_slice);
@@ -164,11 +171,19 @@ impl SharedObjects {
             self.take_in();
         }
         let mapped = pieces(of_layout(&space.layout));
-        for (number, file) in (1..).zip(&space.object_files) {
+        for (number, file) in (1..).zip(&space.unnamed.files) {
             let Some(file) = file else { continue };
             let object = self.objects.entry(number).or_default();
-            if !mapped.contains_key(&number) {
+            object.was_open |= space.unnamed.is_open(number);
+            object.state = match space.unnamed.objects.get(number as usize - 1) {
+                Some(of) => ObjectState::of(of, file).doing(|| "look at a file without a name".into())?,
+                None => None,
+            };
+            let is_mapped = mapped.contains_key(&number);
+            if object.was_open || !is_mapped {
                 object.find_rewritten(file)?;
+            }
+            if !is_mapped {
                 continue;
             }
             let as_registered = !object.registered.is_empty() && mapped.get(&number) == Some(&object.registered);
@@ -188,6 +203,12 @@ impl SharedObjects {
         Ok(())
     }
 
+    /// Those that are not as the destination has been told: from now on it counts as told.
+    pub fn states(&mut self) -> Vec<ObjectState> {
+        let changed = |o: &mut Object| o.state.filter(|now| o.told.replace(*now) != Some(*now));
+        self.objects.values_mut().filter_map(changed).collect()
+    }
+
     /// Bytes that are to be sent.
     pub fn bytes(&self) -> u64 {
         self.objects.values().map(|object| object.changed.bytes()).sum()
@@ -197,12 +218,18 @@ impl SharedObjects {
     pub fn chunks(&mut self, space: &AddressSpace) -> Vec<Chunk> {
         let mut chunks = Chunks::default();
         for (number, object) in &mut self.objects {
-            let size = space.objects.get(*number as usize - 1).map_or(0, |object| object.size);
-            let mapped = space.object_files.get(*number as usize - 1).is_some_and(Option::is_some);
+            let place = *number as usize - 1;
+            let size = object.state.map(|now| now.size);
+            let size = size.or_else(|| Some(space.unnamed.objects.get(place)?.size)).unwrap_or(0);
+            let is_held = space.unnamed.files.get(place).is_some_and(Option::is_some);
             // A mapping may be longer than its object.
-            let pages = std::mem::take(&mut object.changed).within(&(0..size));
-            if !mapped {
+            let pages = std::mem::take(&mut object.changed).within(&(0..size.next_multiple_of(PAGE)));
+            if !is_held {
                 continue;
+            }
+            if !pages.is_empty() {
+                // Writing there changes the times.
+                object.told = None;
             }
             let zeros_matter = !object.sent.is_empty();
             for range in pages.ranges() {
@@ -235,10 +262,10 @@ impl Object {
         Ok(())
     }
 
-    /// Through private mappings nobody writes it: so all of it is found once, and again should somebody else have written it.
+    /// By its stamp, which tells of all of it at once.
     fn find_rewritten(&mut self, file: &File) -> Result<()> {
-        let now = FileStamp::of(&file.metadata().doing(|| "look at a file without a name".into())?);
-        if self.stamp.replace(now) != Some(now) {
+        let now = Stamp::take(file).doing(|| "look at a file without a name".into())?;
+        if !self.stamp.replace(now).is_some_and(|before| now.is_as_before(&before)) {
             self.find_all(file)?;
         }
         Ok(())

@@ -56,8 +56,15 @@ impl Placement {
     }
 
     /// Adds a shared object of `size` bytes.
-    pub fn add_object(&self, id: u32, file: File, size: u64) {
-        self.stand().objects.insert(id, Object { file: Arc::new(file), size });
+    pub fn add_object(&self, id: u32, file: Arc<File>, size: u64) {
+        self.stand().objects.insert(id, Object { file, size });
+    }
+
+    /// It has another size now.
+    pub fn resize_object(&self, id: u32, size: u64) {
+        if let Some(object) = self.stand().objects.get_mut(&id) {
+            object.size = size;
+        }
     }
 
     /// The shared objects, by their numbers from 1.
@@ -141,12 +148,19 @@ impl Placement {
             let mut at = 0;
             for run in runs.iter().filter(|r| !r.is_zero()) {
                 let end = at + run.len() as usize;
-                file.write_all_at(&bytes[at..end], run.start.get()).doing(|| "place shared memory".into())?;
+                write_inside(&file, size, &bytes[at..end], run.start.get()).doing(|| "place shared memory".into())?;
                 at = end;
             }
-            for_each_zero_piece(runs, |at, zeros| file.write_all_at(zeros, at)).doing(|| "place shared zeros".into())
+            let zeros = for_each_zero_piece(runs, |at, zeros| write_inside(&file, size, zeros, at));
+            zeros.doing(|| "place shared zeros".into())
         }
     }
+}
+
+/// The last page of a file may go on behind its end.
+fn write_inside(file: &File, size: u64, bytes: &[u8], at: u64) -> std::io::Result<()> {
+    let inside = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
+    file.write_all_at(&bytes[..bytes.len().min(inside)], at)
 }
 
 fn for_each_zero_piece(runs: &[Run], mut write: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
@@ -214,7 +228,7 @@ mod tests {
     fn nothing_is_written_behind_the_end_of_shared_memory() {
         let placement = placement();
         let memory = File::from(new_shared_anonymous(4 * PAGE as usize).expect("shared memory"));
-        placement.add_object(1, memory.try_clone().expect("a duplicate"), 4 * PAGE - 1);
+        placement.add_object(1, Arc::new(memory.try_clone().expect("a duplicate")), 4 * PAGE - 1);
         let header = Header { object: 1.into(), ..Header::new_zeroed() };
         let page = [7; PAGE as usize];
         placement.place(&header, &[Run::data(3 * PAGE, PAGE), Run::zero(0, 3 * PAGE)], &page).expect("placed");

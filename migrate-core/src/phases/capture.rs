@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::freeze::{Frozen, FrozenProcess};
 use super::pages::Pages;
 use super::record::Record;
-use super::subject::{Subject, children_of};
+use super::subject::{Subject, children_of, refuse};
 use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
@@ -72,8 +72,12 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     process.inject_executor(&subject.space.layout, &pages.source)?;
     undo.held.fault(5)?;
+    let (files, locks) = capture_files(&mut subject, &mut pages, &mut undo, &mut layout)?;
+    if let Some(digest) = &mut digest {
+        // Of what has come up since it was taken, it holds nothing.
+        digest.objects.resize(subject.space.unnamed.objects.len(), 0);
+    }
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
-    let (files, locks) = capture_files(&mut subject, process)?;
     let timers = capture_timers(process)?;
     let timers_since = timers.since();
     let (mut process_state, mut threads) = capture_tasks(process, &subject, &pages)?;
@@ -150,12 +154,21 @@ fn take_digest(
     Ok((digest, nothing))
 }
 
-/// Looks at the open files again: descriptors may have come and gone since preflight.
-fn capture_files(subject: &mut Subject, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<RecordLock>)> {
-    let findings = subject.files.look_again(subject.pid, &subject.pidfd)?;
-    if !findings.obstacles.is_empty() {
-        return Err(Error::Refused(findings.obstacles));
+/// Looks at the open files again: descriptors may have come and gone since preflight. What has come up without a name is sent now.
+fn capture_files(
+    subject: &mut Subject,
+    pages: &mut Pages,
+    undo: &mut UndoList,
+    layout: &mut LayoutUpdate,
+) -> Result<(OpenFilesImage, Vec<RecordLock>)> {
+    let findings = subject.refresh_files_again()?;
+    refuse(findings.obstacles)?;
+    if let Some(chunks) = pages.new_content(subject, layout)? {
+        let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
+        streams.begin_round(pages.next_round, pages.layout_version, false, chunks)?;
+        pages.next_round += 1;
     }
+    let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     subject.files.capture(process)
 }
 

@@ -18,6 +18,7 @@ use super::outside_ends;
 use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::both;
+use crate::memory::unnamed::Unnamed;
 use crate::plan::Instead;
 use crate::proc::fdinfo::{FdInfo, parse_fdinfo, read_fdinfo};
 use crate::proc::is_gone;
@@ -44,12 +45,35 @@ pub struct SharedFile {
     told: Option<FileImage>,
     /// What the operator puts in its place.
     instead: Option<Instead>,
+    /// Why it cannot move any more.
+    obstacle: Option<String>,
 }
 
 impl SharedFile {
     /// Whether it moves, and is not replaced there.
     pub fn moves(&self) -> bool {
         self.instead.is_none()
+    }
+
+    /// Takes in what fstat(2) shows. Who renames, links or unlinks a file stamps it: then its name is asked for again.
+    fn is_now(&mut self, stat: FileStat) -> Result<()> {
+        let HeldFile { view, duplicate, .. } = &mut self.file;
+        let stamp = |stat: &FileStat| (stat.st_ctime, stat.st_ctime_nsec);
+        let before = std::mem::replace(&mut view.stat, stat);
+        if self.instead.is_some() || stamp(&before) == stamp(&stat) || !matches!(view.link, LinkTarget::Path { .. }) {
+            return Ok(());
+        }
+        let link = read_fd_link(std::process::id() as i32, duplicate.as_raw_fd());
+        let link = link.doing(|| format!("look at descriptor {}", view.number))?;
+        if link == view.link && before.st_nlink == stat.st_nlink {
+            return Ok(());
+        }
+        view.link = link;
+        self.obstacle = match file::preflight(view) {
+            Verdict::Unsupported(why) => Some(why),
+            _ => None,
+        };
+        Ok(())
     }
 }
 
@@ -99,6 +123,7 @@ impl OpenFiles {
         let mut findings = Findings::default();
         let numbers = read_fds(pid).doing(|| format!("list the descriptors of {pid}"))?;
         let new = self.keep_known(pid, &numbers)?;
+        let stats = self.read_stats()?;
         // Descriptors of one description are on one inode; only those need comparing.
         let mut by_inode: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
         if !new.is_empty() {
@@ -133,7 +158,11 @@ impl OpenFiles {
                 }
             }
         }
+        for (shared, stat) in self.list.iter_mut().zip(stats) {
+            shared.is_now(stat)?;
+        }
         self.look_inside(&mut findings)?;
+        self.tell_obstacles(&mut findings);
         self.name_by_first_numbers(pid)?;
         findings.obstacles.extend(self.shared_pipes(pid)?);
         if !std::mem::replace(&mut self.looked, true) {
@@ -168,7 +197,7 @@ impl OpenFiles {
     fn take_in(&mut self, file: HeldFile, info: OpenInfo, numbers: Vec<i32>, instead: Option<Instead>) {
         let object = ObjectId(self.next_object);
         self.next_object += 1;
-        self.list.push(SharedFile { object, file, numbers, info, told: None, instead });
+        self.list.push(SharedFile { object, file, numbers, info, told: None, instead, obstacle: None });
     }
 
     /// Looks for descriptions that are inside others, and drops those that are nowhere any more.
@@ -234,13 +263,15 @@ impl OpenFiles {
                 now = Some((infos?, stats));
             }
         }
-        let (findings, (infos, stats)) = match now {
+        let (mut findings, (infos, stats)) = match now {
             Some(now) => (Findings { obstacles: self.shared_pipes(pid)?, losses: Vec::new() }, now),
             None => (self.look(pid, pidfd)?, (self.read_infos()?, self.read_stats()?)),
         };
         for (shared, (info, stat)) in self.list.iter_mut().zip(infos.into_iter().zip(stats)) {
-            (shared.file.view.info, shared.file.view.stat) = (info, stat);
+            shared.file.view.info = info;
+            shared.is_now(stat)?;
         }
+        self.tell_obstacles(&mut findings);
         Ok(findings)
     }
 
@@ -331,6 +362,27 @@ impl OpenFiles {
             }
         }
         Ok(())
+    }
+
+    fn tell_obstacles(&self, findings: &mut Findings) {
+        for why in self.list.iter().filter_map(|shared| shared.obstacle.as_ref()) {
+            if !findings.obstacles.contains(why) {
+                findings.obstacles.push(why.clone());
+            }
+        }
+    }
+
+    /// Takes in the files without a name: their content travels with the pages. Returns what cannot move.
+    pub fn find_content(&mut self, unnamed: &mut Unnamed) -> Vec<String> {
+        unnamed.forget_open();
+        let mut obstacles = Vec::new();
+        for shared in self.list.iter_mut().filter(|shared| shared.moves() && file::is_unnamed(&shared.file.view)) {
+            match unnamed.add_open(&shared.file) {
+                Ok(object) => shared.file.content = Some(object),
+                Err(why) => obstacles.push(why),
+            }
+        }
+        obstacles
     }
 
     /// The one of the candidates that this is a duplicate of.
@@ -505,7 +557,7 @@ fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFil
     let info = OpenInfo::open(pid, number)?;
     let view = view(number, read_fd_link(pid, number)?, info.read()?, &duplicate)?;
     let same = kcmp::same_file(std::process::id() as i32, duplicate.as_raw_fd(), pid, number)?;
-    Ok(same.then_some((HeldFile { process: pid, view, duplicate }, info)))
+    Ok(same.then_some((HeldFile { process: pid, view, duplicate, content: None }, info)))
 }
 
 /// Reads what a duplicate is. `number`: that of the description which it is inside.
@@ -513,7 +565,7 @@ fn hold_duplicate(pid: i32, number: i32, duplicate: OwnedFd) -> std::io::Result<
     let (own, own_number) = (std::process::id() as i32, duplicate.as_raw_fd());
     let info = OpenInfo::open(own, own_number)?;
     let view = view(number, read_fd_link(own, own_number)?, info.read()?, &duplicate)?;
-    Ok((HeldFile { process: pid, view, duplicate }, info))
+    Ok((HeldFile { process: pid, view, duplicate, content: None }, info))
 }
 
 fn view(number: i32, link: LinkTarget, info: FdInfo, duplicate: &OwnedFd) -> std::io::Result<FileView> {

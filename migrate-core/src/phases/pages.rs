@@ -7,7 +7,7 @@ use migrate_linux::pagemap::PageMap;
 use super::subject::Subject;
 use crate::error::Result;
 use crate::image::LayoutUpdate;
-use crate::image::layout::{Layout, LayoutChange};
+use crate::image::layout::{Layout, LayoutChange, ShmObject};
 use crate::memory::layout::AddressSpace;
 use crate::memory::objects::SharedObjects;
 use crate::memory::page_set::PageSet;
@@ -49,7 +49,7 @@ impl Pages {
     /// Lets the page streams read the objects that are mapped now.
     pub fn share_objects(&self, subject: &Subject) {
         let mut open = self.source.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        open.clone_from(&subject.space.object_files);
+        open.clone_from(&subject.space.unnamed.files);
     }
 
     /// How the address space differs from what the destination has been told: from now on it counts as told. `empty`: pages that hold
@@ -59,17 +59,39 @@ impl Pages {
         // Nearly always nothing has changed, and comparing is ten times quicker than finding out how.
         let same = self.told == *layout;
         let change = if same { LayoutChange::none(layout) } else { self.told.change_to(layout) };
-        let objects = subject.space.objects.get(self.told_objects..).unwrap_or_default().to_vec();
+        let objects = self.new_objects(subject);
+        let states = self.shared.states();
         if !same {
             self.told.clone_from(layout);
         }
-        self.told_objects = subject.space.objects.len();
         self.sent = self.sent.without(&unmapped(&change));
         let kept = self.sent.without(empty);
         let dropped = self.sent.without(&kept);
         self.sent = kept;
         let drops = dropped.ranges().iter().map(|r| (r.start, r.end)).collect();
-        Ok(LayoutUpdate { change, objects, drops, guards: Vec::new() })
+        Ok(LayoutUpdate { change, objects, states, drops, guards: Vec::new() })
+    }
+
+    /// The content of objects that have come up since the last look, in a process that stands still: what is to be sent of it. None:
+    /// there are none. `update` has not been told yet, and tells of them too.
+    pub fn new_content(&mut self, subject: &Subject, update: &mut LayoutUpdate) -> Result<Option<Vec<Chunk>>> {
+        let new = self.new_objects(subject);
+        if new.is_empty() {
+            return Ok(None);
+        }
+        update.objects.extend(new);
+        self.shared.look(&subject.space, &self.pagemap, false)?;
+        update.states.extend(self.shared.states());
+        self.share_objects(subject);
+        Ok(Some(self.shared.chunks(&subject.space)))
+    }
+
+    /// The objects that the destination has not been told of: from now on it has.
+    fn new_objects(&mut self, subject: &Subject) -> Vec<ShmObject> {
+        let objects = &subject.space.unnamed.objects;
+        let new = objects.get(self.told_objects..).unwrap_or_default().to_vec();
+        self.told_objects = objects.len();
+        new
     }
 
     /// Looks for changed pages. What the destination is going to map anew counts as changed, whether or not the process has written

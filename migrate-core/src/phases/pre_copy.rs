@@ -19,7 +19,8 @@ use super::undo::UndoList;
 use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
-use crate::image::{Early, Skeleton};
+use crate::image::layout::LayoutChange;
+use crate::image::{Early, LayoutUpdate, Skeleton};
 use crate::memory::decide::{Decision, Limits, Past, decide};
 use crate::memory::objects::SharedObjects;
 use crate::memory::page_set::PageSet;
@@ -72,7 +73,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         let streams = plan.options.streams.clamp(*STREAMS.start(), *STREAMS.end());
         let skeleton = Skeleton {
             layout: subject.space.layout.clone(),
-            objects: subject.space.objects.clone(),
+            objects: subject.space.unnamed.objects.clone(),
             streams,
             highest_descriptor: subject.files.highest(),
             clocks,
@@ -90,7 +91,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             next_round: 1,
             layout_version: 0,
             told: subject.space.layout.clone(),
-            told_objects: subject.space.objects.len(),
+            told_objects: subject.space.unnamed.objects.len(),
             tracker: Box::new(Untracked),
             sent: PageSet::default(),
             pending: PageSet::default(),
@@ -233,6 +234,7 @@ impl Rounds<'_, '_> {
             look = self.look()?;
         }
         refuse(obstacles)?;
+        self.settle_objects()?;
         // What this last look found was armed with it, and is sent in the freeze.
         self.pages.pending = look.changed;
         self.pages.empty = look.empty;
@@ -332,7 +334,7 @@ impl Rounds<'_, '_> {
 
     /// If it has any now: telling what is done with it costs the program a little. What comes up later is copied in the freeze.
     fn track_shared_memory(&mut self) {
-        if self.subject.space.objects.is_empty() {
+        if !self.subject.space.shares_objects() {
             return;
         }
         let borrowed = super::freeze::borrow_userfaultfd(self.subject, &self.pages.source);
@@ -350,11 +352,7 @@ impl Rounds<'_, '_> {
         Ok(Box::new(self.standing.count(begun?, "all of its memory (soft-dirty)")))
     }
 
-    /// Sends one round, and waits until it is in place.
-    fn copy(&mut self, look: &Look) -> Result<u64> {
-        let number = self.pages.next_round;
-        self.record.enter(Phase::PreCopy { round: number });
-        let update = self.pages.update(self.subject, &look.empty)?;
+    fn tell(&mut self, update: LayoutUpdate) -> Result<()> {
         if update.is_needed() {
             let peer = self.undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
             self.pages.layout_version += 1;
@@ -364,6 +362,22 @@ impl Rounds<'_, '_> {
                 other => return Err(peer.unexpected(&other)),
             }
         }
+        Ok(())
+    }
+
+    /// Tells what the last round has changed about files without a name: their times, mostly.
+    fn settle_objects(&mut self) -> Result<()> {
+        let change = LayoutChange { files: self.pages.told.files.clone(), ..LayoutChange::default() };
+        let states = self.pages.shared.states();
+        self.tell(LayoutUpdate { change, states, ..LayoutUpdate::default() })
+    }
+
+    /// Sends one round, and waits until it is in place.
+    fn copy(&mut self, look: &Look) -> Result<u64> {
+        let number = self.pages.next_round;
+        self.record.enter(Phase::PreCopy { round: number });
+        let update = self.pages.update(self.subject, &look.empty)?;
+        self.tell(update)?;
         self.pages.share_objects(self.subject);
         let streams = self.undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
         let counted = streams.counters.snapshot();

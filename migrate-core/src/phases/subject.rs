@@ -96,6 +96,15 @@ impl Subject {
     /// Looks at its open files, and at what it shares, anew. What it has for a moment is no obstacle unless it is there in the end.
     pub fn refresh_holdings(&mut self) -> Result<Findings> {
         let mut findings = self.files.look(self.pid, &self.pidfd)?;
+        findings.obstacles.extend(self.files.find_content(&mut self.space.unnamed));
+        findings.obstacles.extend(self.shared_memory()?);
+        Ok(findings)
+    }
+
+    /// The same of its open files in the frozen process, of which it also reads what they are now.
+    pub fn refresh_files_again(&mut self) -> Result<Findings> {
+        let mut findings = self.files.look_again(self.pid, &self.pidfd)?;
+        findings.obstacles.extend(self.files.find_content(&mut self.space.unnamed));
         findings.obstacles.extend(self.shared_memory()?);
         Ok(findings)
     }
@@ -121,7 +130,7 @@ impl Subject {
 
     /// The reasons that shared memory which came up since the last look is, if others have it too.
     pub fn shared_memory(&mut self) -> Result<Vec<String>> {
-        let objects = self.space.objects.len();
+        let objects = self.space.unnamed.objects.len();
         if objects == self.searched_objects {
             return Ok(Vec::new());
         }
@@ -168,7 +177,6 @@ impl Subject {
         }
         let mut space = AddressSpace::default();
         obstacles.extend(space.read_all(pid)?);
-        obstacles.extend(objects_held_by_others(pid, &space)?);
         let links =
             [("executable", read_exe(pid)), ("working directory", read_cwd(pid)), ("root directory", read_root(pid))];
         let mut paths = Vec::new();
@@ -186,7 +194,9 @@ impl Subject {
         let findings = files.look(pid, &pidfd)?;
         obstacles.extend(findings.obstacles);
         losses.extend(findings.losses);
-        let searched_objects = space.objects.len();
+        obstacles.extend(files.find_content(&mut space.unnamed));
+        obstacles.extend(objects_held_by_others(pid, &space)?);
+        let searched_objects = space.unnamed.objects.len();
         let mut paths = paths.into_iter();
         let mut path = || paths.next().unwrap_or_default();
         let subject = Subject {
@@ -371,17 +381,17 @@ fn leader_has_ended(pid: i32, status: &Status) -> bool {
     status.threads > 1 && crate::proc::stat::read_task_stat(pid, pid).is_ok_and(|s| s.state == b'Z')
 }
 
-/// Shared anonymous memory that another process has mapped too would be cut in two.
+/// Shared memory that another process has mapped too would be cut in two.
 fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>> {
     let mut reasons = Vec::new();
-    if space.objects.is_empty() {
+    if space.unnamed.objects.is_empty() {
         return Ok(reasons);
     }
     for other in read_pids().doing(|| "list the processes".into())? {
         // Processes come and go while this looks; one that is gone holds nothing.
         let Ok(maps) = read_maps(other) else { continue };
         if other != pid
-            && let Some(shared) = maps.iter().find(|m| m.shared && space.has_object(m))
+            && let Some(shared) = maps.iter().find(|m| space.shares(other, m))
         {
             let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
             reasons.push(format!(
@@ -396,10 +406,10 @@ fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
     Ok(reasons)
 }
 
-/// What is mapped shared can also be written through descriptors.
+/// What is open or mapped shared can also be written through descriptors of others.
 fn unnamed_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>> {
     let mut reasons = Vec::new();
-    let shared = space.unnamed_and_shared();
+    let shared = space.unnamed_and_held();
     if shared.is_empty() {
         return Ok(reasons);
     }
@@ -408,7 +418,7 @@ fn unnamed_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
         if unnamed && fs::metadata(entry.path()).is_ok_and(|m| shared.contains(&(m.dev(), m.ino()))) {
             let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
             reasons.push(format!(
-                "memory that it shares ({}) is descriptor {} of process {other} ({}), which stays; they cannot be parted",
+                "{}, which has no name and which it has open or mapped, is descriptor {} of process {other} ({}), which stays; they cannot be parted: let one of them close it",
                 String::from_utf8_lossy(link),
                 entry.file_name().display(),
                 name.trim_end()

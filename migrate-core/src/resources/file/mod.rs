@@ -15,11 +15,13 @@ pub mod replaced;
 mod signalfd;
 pub mod socket;
 mod timerfd;
+mod unnamed;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bincode::{Decode, Encode};
@@ -88,6 +90,8 @@ pub struct HeldFile {
     pub view: FileView,
     /// A duplicate of it.
     pub duplicate: OwnedFd,
+    /// Of a file without a name: the number by which its content travels with the pages.
+    pub content: Option<u32>,
 }
 
 /// The descriptions of the frozen process, for one that refers to others.
@@ -187,14 +191,25 @@ pub struct NewFiles {
     process: i32,
     /// When what they are made from was sent, and came.
     came: Option<(u64, Instant)>,
+    /// Files without a name, by the number by which their content travels.
+    contents: HashMap<u32, Content>,
     /// Pipes made so far, by their inode on the source.
     pipes: HashMap<u64, pipe::NewPipe>,
+}
+
+/// A file without a name that has been made.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// It.
+    pub file: Arc<File>,
+    /// The description with which O_TMPFILE made it, if that did.
+    pub first: Option<Arc<File>>,
 }
 
 impl NewFiles {
     /// For the new process `process`, as this one sees it.
     pub fn new(process: i32, same_kernel: bool, frozen: bool) -> NewFiles {
-        NewFiles { same_kernel, frozen, process, came: None, pipes: HashMap::new() }
+        NewFiles { same_kernel, frozen, process, came: None, contents: HashMap::new(), pipes: HashMap::new() }
     }
 
     /// `sent`: the source's [`time_here`] when what they are made from was sent. `got`: when it came.
@@ -206,6 +221,11 @@ impl NewFiles {
     fn passed_since(&self, time: u64) -> u64 {
         let here = |got: Instant| u64::try_from(got.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.came.map_or(0, |(sent, got)| sent.saturating_sub(time).saturating_add(here(got)))
+    }
+
+    /// Those of the process's files without a name.
+    pub fn with(self, contents: &HashMap<u32, Content>) -> NewFiles {
+        NewFiles { contents: contents.clone(), ..self }
     }
 }
 
@@ -389,6 +409,7 @@ file_kinds! {
     Inotify = inotify,
     PidFd = pidfd,
     Replaced = replaced,
+    Unnamed = unnamed,
 }
 
 /// What to do about descriptors that cannot move.
@@ -404,12 +425,14 @@ pub fn listed(numbers: &[i32]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
+pub use unnamed::is_unnamed;
+
 fn unknown(view: &FileView) -> Verdict {
     let what = match &view.link {
         LinkTarget::Path { path, .. } => format!("{} — this kind of file", path.display()),
         LinkTarget::Socket(_) => "a socket — sockets".into(),
         LinkTarget::AnonInode(name) => format!("{} — this kind of descriptor", String::from_utf8_lossy(name)),
-        LinkTarget::Memfd { name } => format!("memfd {} — memfds", String::from_utf8_lossy(name)),
+        LinkTarget::Memfd { name } => format!("memfd {} — this kind of file", String::from_utf8_lossy(name)),
         LinkTarget::Namespace { .. } => "a namespace — namespaces".into(),
         LinkTarget::Pipe(_) => "a pipe of an unknown kind".into(),
         LinkTarget::Other(text) => format!("{} — this kind of descriptor", String::from_utf8_lossy(text)),

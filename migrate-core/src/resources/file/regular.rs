@@ -1,5 +1,5 @@
 //! Regular files: path, access mode and flags (O_APPEND, O_NONBLOCK, O_DIRECT, O_SYNC, O_NOATIME, O_PATH), offset. The content does
-//! not travel: the same file must be there. Not yet: files without a name, locks, leases, owners of O_ASYNC.
+//! not travel: the same file must be there. Files without a name are another kind.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -40,16 +40,12 @@ impl FileKind for Regular {
     type Image = RegularImage;
 
     fn recognise(view: &FileView) -> bool {
-        view.file_type() == S_IFREG && matches!(view.link, LinkTarget::Path { .. })
+        view.file_type() == S_IFREG && matches!(view.link, LinkTarget::Path { deleted: false, .. })
     }
 
     fn preflight(view: &FileView) -> Verdict {
         let number = view.number;
         match &view.link {
-            LinkTarget::Path { path, deleted: true } => Verdict::Unsupported(format!(
-                "fd {number}: {} has been deleted — a file without a name cannot move yet; let the program close it",
-                path.display()
-            )),
             LinkTarget::Path { path, .. }
                 if path.as_bytes().starts_with(b"/proc/") || path.as_bytes().starts_with(b"/sys/") =>
             {

@@ -1,0 +1,103 @@
+//! Regular files without a name: deleted ones, ones that O_TMPFILE made, memfds. Each description: access mode, flags, offset. Of the
+//! file: content and holes, size, permissions, owner, times, seals, name of a memfd; it stays one file for all that have it open or
+//! mapped, and what O_TMPFILE made can still be given a name.
+//!
+//! The content travels with the pages (see [`crate::memory::unnamed`]); here are the descriptions.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use bincode::{Decode, Encode};
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_PATH, O_TMPFILE, S_IFREG};
+
+use super::{CHANGEABLE, Content, FileKind, FileView, HeldFile, NewFiles, Others, open_again, seek_to, set_flags};
+use crate::error::{Doing, Error, Result};
+use crate::proc::link::LinkTarget;
+use crate::resources::Verdict;
+
+/// What travels.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct UnnamedImage {
+    /// The number by which its content travels.
+    content: u32,
+    flags: i32,
+    offset: i64,
+}
+
+/// The kind.
+pub enum Unnamed {}
+
+/// A description that made its file says so in its flags.
+const MADE_IT: i32 = O_TMPFILE & !O_DIRECTORY;
+
+/// Whether it is a file to which no name leads.
+pub fn is_unnamed(view: &FileView) -> bool {
+    Unnamed::recognise(view) && view.stat.st_nlink == 0
+}
+
+impl FileKind for Unnamed {
+    const NAME: &'static str = "file without a name";
+    const AHEAD: bool = true;
+    const MOVES: &'static str = "deleted files, O_TMPFILE, memfds: content, holes, size, permissions, owner, times, seals; flags and offset of each description";
+    type Image = UnnamedImage;
+
+    fn recognise(view: &FileView) -> bool {
+        view.file_type() == S_IFREG
+            && matches!(view.link, LinkTarget::Memfd { .. } | LinkTarget::Path { deleted: true, .. })
+    }
+
+    fn preflight(view: &FileView) -> Verdict {
+        match &view.link {
+            LinkTarget::Path { path, .. } if view.stat.st_nlink != 0 => Verdict::Unsupported(format!(
+                "fd {}: {} has been deleted, and the file has another name that cannot be found; let the program open it by that",
+                view.number,
+                path.display()
+            )),
+            _ => Verdict::Supported,
+        }
+    }
+
+    fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<UnnamedImage> {
+        let number = from.view.number;
+        let content = from.content.filter(|_| from.view.stat.st_nlink == 0);
+        let content = content.ok_or_else(|| Error::Invalid(format!("fd {number}: the file has got a name")))?;
+        Ok(UnnamedImage { content, flags: from.view.status_flags(), offset: from.view.info.pos })
+    }
+
+    fn create(image: &UnnamedImage, new: &mut NewFiles) -> Result<OwnedFd> {
+        let Content { file, first } = new
+            .contents
+            .get(&image.content)
+            .ok_or_else(|| Error::Invalid(format!("a file whose content has no number {}", image.content)))?;
+        let fd = match first {
+            Some(first) if image.flags & MADE_IT != 0 => duplicate(first)?,
+            _ => open_again(
+                format!("/proc/self/fd/{}", file.as_raw_fd()).as_bytes(),
+                image.flags & !(O_TMPFILE | O_NOFOLLOW),
+            )?,
+        };
+        if image.flags & O_PATH == 0 {
+            set_flags(&fd, image.flags & CHANGEABLE)?;
+            seek_to(&fd, image.offset)?;
+        }
+        Ok(fd)
+    }
+
+    fn update(old: &UnnamedImage, new: &UnnamedImage, fd: &OwnedFd, _files: &NewFiles) -> Result<bool> {
+        let changed = old.flags ^ new.flags;
+        if old.content != new.content || changed & !CHANGEABLE != 0 {
+            return Ok(false);
+        }
+        if changed != 0 {
+            set_flags(fd, new.flags & CHANGEABLE)?;
+        }
+        if old.offset != new.offset && new.flags & O_PATH == 0 {
+            seek_to(fd, new.offset)?;
+        }
+        Ok(true)
+    }
+}
+
+fn duplicate(file: &File) -> Result<OwnedFd> {
+    file.try_clone().map(OwnedFd::from).doing(|| "duplicate a descriptor".into())
+}
