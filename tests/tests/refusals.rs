@@ -164,9 +164,9 @@ os.close(fd)
 }
 
 #[test]
-fn a_deleted_file() {
-    let before = "import os; f = open('gone', 'w'); os.unlink('gone')";
-    refuses("a_deleted_file", before, &["fd 3", "/gone"]);
+fn a_deleted_file_that_has_another_name() {
+    let before = "import os; f = open('gone', 'w'); os.link('gone', 'still there'); os.unlink('gone')";
+    refuses("a_deleted_file_that_has_another_name", before, &["fd 3", "/gone", "another name"]);
 }
 
 #[test]

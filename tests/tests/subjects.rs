@@ -10,7 +10,7 @@ use migrate_tests::hosts::{Host, Hosts, skipped};
 use migrate_tests::waiting::{wait_for, wait_for_file};
 
 /// What cannot move yet, and the words that say so. It must go on where it is.
-const REFUSED: [(&str, &str); 12] = [
+const REFUSED: &[(&str, &str)] = &[
     ("thread_leader_gone", "has ended"),
     ("refused_mapping", "memory of a device"),
     ("refused_packet_socket", "fd 7: "),
@@ -23,6 +23,7 @@ const REFUSED: [(&str, &str); 12] = [
     ("refused_pidfd", "which stays; have the program close it"),
     ("refused_inotify_queue", "bytes of events that the program has not read"),
     ("refused_inotify_removed", "which has been removed; have the program remove that watch"),
+    ("refused_hugetlb", "huge pages (hugetlbfs)"),
 ];
 
 /// What a subject changes all the time, by itself: two looks never show the same.
