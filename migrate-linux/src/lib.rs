@@ -9,6 +9,7 @@ mod group_stop;
 pub mod kcmp;
 pub mod map_files;
 pub mod namespaces;
+pub mod packet_diag;
 pub mod page_entries;
 pub mod pagemap;
 mod parallel;

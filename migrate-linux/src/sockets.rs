@@ -108,6 +108,50 @@ pub fn set_buffers(socket: &impl AsFd, send: usize, receive: usize) -> io::Resul
     Ok(setsockopt(socket, sockopt::RcvBuf, &receive)?)
 }
 
+/// What was sent from a socket and has not been taken, in bytes of the kernel's memory for a unix socket (`SIOCOUTQ`).
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn bytes_sent(socket: &impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: this ioctl stores one int.
+    match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(bytes as usize),
+    }
+}
+
+/// Where a socket is bound, in the kernel's own form.
+///
+/// # Errors
+/// Those of getsockname(2).
+pub fn name_bytes(socket: &impl AsFd) -> io::Result<Vec<u8>> {
+    let mut name = vec![0; size_of::<libc::sockaddr_storage>()];
+    let mut length = name.len() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes, which `name` has, and says how long the name is.
+    match unsafe { libc::getsockname(fd, name.as_mut_ptr().cast(), &raw mut length) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => {
+            name.truncate(length as usize);
+            Ok(name)
+        }
+    }
+}
+
+/// Binds a socket to an address in the kernel's own form (`struct sockaddr_ll` and so on), where no library has a type for it.
+///
+/// # Errors
+/// Those of bind(2).
+pub fn bind_bytes(socket: &impl AsFd, address: &[u8]) -> io::Result<()> {
+    let length = address.len() as libc::socklen_t;
+    // SAFETY: the kernel reads this many bytes at most of the address, and copies it to where it is aligned.
+    match unsafe { libc::bind(socket.as_fd().as_raw_fd(), address.as_ptr().cast(), length) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -143,6 +143,14 @@ pub fn attach_filter(socket: &impl AsFd, steps: &[FilterStep]) -> io::Result<()>
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Takes away the filter of a socket.
+///
+/// # Errors
+/// Those of setsockopt(2): `ENOENT` where there is none, `EPERM` where it is locked in.
+pub fn detach_filter(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +204,8 @@ mod tests {
         other.send_to(b"fits", address).unwrap();
         let mut got = [0; 16];
         assert_eq!(socket.recv(&mut got).unwrap(), 4);
+        detach_filter(&socket).unwrap();
+        assert_eq!(filter(&socket).unwrap(), Filter::None);
         assert_eq!(attach_filter(&socket, &[]).unwrap_err().raw_os_error(), Some(libc::EINVAL));
         assert_eq!(attach_filter(&socket, &[[0xff; 8]]).unwrap_err().raw_os_error(), Some(libc::EINVAL));
         assert_eq!(
