@@ -1,4 +1,4 @@
-//! Whether an offer can be accepted: numbers, files, memory, CPU, vDSO. Nothing is made.
+//! Whether an offer can be accepted: numbers, files, memory, CPU, vDSO, addresses and ports. Nothing is made to stay.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -32,6 +32,7 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
     reasons.extend(check_cpu(offer));
     reasons.extend(check_vdso(offer)?);
     reasons.extend(check_memory(offer)?);
+    reasons.extend(offer.addresses.iter().filter_map(|socket| socket.check().err()));
     let (pid_namespace, reason) = check_numbers(offer);
     reasons.extend(reason);
     match reasons.is_empty() {
@@ -179,6 +180,7 @@ mod tests {
             files: Vec::new(),
             scheduling: Default::default(),
             cpu: CpuDescription { words: cpu.words, xcr0: cpu.xcr0, xsave_size: cpu.xsave_size },
+            addresses: Vec::new(),
             vdso: None,
             uid: 0,
         }

@@ -9,6 +9,7 @@ use crate::identity::FileIdentity;
 use crate::memory::verify::Digest;
 use crate::plan::PidPolicy;
 use crate::resources::file::FileImage;
+use crate::resources::file::socket::address::Bound;
 use crate::resources::process::ProcessState;
 use crate::resources::process::record_locks::RecordLock;
 use crate::resources::thread::scheduling::Defaults;
@@ -42,6 +43,8 @@ pub struct Offer {
     pub cpu: CpuDescription,
     /// What its threads have there when nothing was chosen for them.
     pub scheduling: Defaults,
+    /// Every socket that must have its address and port there.
+    pub addresses: Vec<Bound>,
     /// A digest of its vDSO's code.
     pub vdso: Option<[u8; 32]>,
     /// The user and group IDs that it has.

@@ -26,6 +26,7 @@ use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::proc::listing::{count_fds, read_fds};
 use crate::resources::Verdict;
 use crate::resources::file::replaced::ReplacedImage;
+use crate::resources::file::socket::address::Bound;
 use crate::resources::file::socket::options::FreshOptions;
 use crate::resources::file::{self, FileImage, FileView, HeldFile, Known, Others, SocketView};
 use crate::resources::process::record_locks::{self, RecordLock};
@@ -404,9 +405,15 @@ impl OpenFiles {
         self.list.iter().flat_map(|f| f.numbers.iter().copied()).max().unwrap_or(0)
     }
 
+    /// What takes addresses and ports, as they are now.
+    pub fn addresses(&self) -> Result<Vec<Bound>> {
+        let moving = self.list.iter().filter(|shared| shared.moves());
+        moving.filter_map(|shared| file::address(&shared.file, &self.fresh).transpose()).collect()
+    }
+
     /// What can be opened at the destination while the process still runs, and the descriptors that refer to it.
     pub fn early(&mut self) -> OpenFilesImage {
-        let mut images = self.capture_all();
+        let mut images = self.capture_all(true);
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
         for (shared, image) in self.list.iter_mut().zip(images.drain(..)) {
             let image = match image {
@@ -425,11 +432,13 @@ impl OpenFiles {
         OpenFilesImage { files, descriptors, inside: Vec::new() }
     }
 
-    /// None: it is nothing there.
-    fn capture_all(&self) -> Vec<Result<Option<FileImage>>> {
+    /// None: it is nothing there. `early`: only what may be made before the freeze; some cannot be read while the process runs
+    /// without its noticing.
+    fn capture_all(&self, early: bool) -> Vec<Result<Option<FileImage>>> {
         let known = KnownFiles { list: &self.list, numbers: self.known() };
         let others = Others::new(&known, &self.fresh);
         let read = |shared: &SharedFile| match &shared.instead {
+            None if early && !file::may_be_ahead(&shared.file.view) => Ok(None),
             None => file::capture(&shared.file, &others).map(Some),
             Some(instead) => {
                 let image = ReplacedImage::new(instead, &shared.file.view, self.owner);
@@ -442,7 +451,7 @@ impl OpenFiles {
     /// Reads them, and the record locks, in the frozen process, which has just been looked at again.
     pub fn capture(&self, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<RecordLock>)> {
         let (mut files, mut locks) = (Vec::new(), Vec::new());
-        for (shared, image) in self.list.iter().zip(self.capture_all()) {
+        for (shared, image) in self.list.iter().zip(self.capture_all(false)) {
             let view = &shared.file.view;
             if shared.moves() {
                 locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);

@@ -140,6 +140,7 @@ fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
         files: subject.needed.clone(),
         cpu: cpu(),
         scheduling: Defaults::of_this_host(),
+        addresses: subject.files.addresses()?,
         vdso: vdso_digest(subject)?,
         uid: subject.status.uid[1],
     };

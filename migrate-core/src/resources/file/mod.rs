@@ -27,7 +27,10 @@ use std::time::Instant;
 use bincode::{Decode, Encode};
 use migrate_linux::remote::Batch;
 use nix::sys::stat::FileStat;
+use socket::address::Bound;
+use socket::memberships::Groups;
 use socket::options::FreshOptions;
+use socket::{netlink, packet, raw, tcp, udp};
 
 use super::Verdict;
 use crate::error::{Capturing, Doing, Error, Result};
@@ -100,6 +103,8 @@ pub struct Others<'a> {
     known: &'a dyn Known,
     /// What the options of sockets are that nobody has set.
     pub fresh: &'a FreshOptions,
+    /// The multicast groups of this host.
+    pub groups: Groups,
 }
 
 /// Who knows them.
@@ -115,7 +120,7 @@ pub trait Known: std::fmt::Debug {
 impl<'a> Others<'a> {
     /// Those that are known.
     pub fn new(known: &'a dyn Known, fresh: &'a FreshOptions) -> Others<'a> {
-        Others { known, fresh }
+        Others { known, fresh, groups: Groups::default() }
     }
 
     /// The one that `fd` is a duplicate of. Err: the process does not have it.
@@ -253,6 +258,10 @@ pub trait FileKind {
     fn needs(_view: &FileView) -> Option<&OsStr> {
         None
     }
+    /// What of it takes an address and port: the destination must have them.
+    fn address(_from: &HeldFile, _fresh: &FreshOptions) -> Result<Option<Bound>> {
+        Ok(None)
+    }
     /// Duplicates of the descriptions inside it (in flight in a socket's queue): they move too, though no number refers to them.
     fn holds(_from: &HeldFile) -> Result<Vec<OwnedFd>> {
         Ok(Vec::new())
@@ -317,10 +326,24 @@ macro_rules! file_kinds {
             Ok(Verdict::Supported)
         }
 
+        /// Whether one of this kind may be made before the freeze.
+        pub fn may_be_ahead(view: &FileView) -> bool {
+            $(if $module::$Kind::recognise(view) { return $module::$Kind::AHEAD; })*
+            false
+        }
+
         /// The path of the file that must be at the destination for it.
         pub fn needs(view: &FileView) -> Option<&OsStr> {
             $(if $module::$Kind::recognise(view) { return $module::$Kind::needs(view); })*
             None
+        }
+
+        /// What of one takes an address and port.
+        pub fn address(from: &HeldFile, fresh: &FreshOptions) -> Result<Option<Bound>> {
+            $(if $module::$Kind::recognise(&from.view) {
+                return $module::$Kind::address(from, fresh).capturing($module::$Kind::NAME);
+            })*
+            Ok(None)
         }
 
         /// Duplicates of the descriptions inside one.
@@ -410,6 +433,11 @@ file_kinds! {
     PidFd = pidfd,
     Replaced = replaced,
     Unnamed = unnamed,
+    Udp = udp,
+    Tcp = tcp,
+    Raw = raw,
+    Packet = packet,
+    Netlink = netlink,
 }
 
 /// What to do about descriptors that cannot move.
@@ -430,7 +458,10 @@ pub use unnamed::is_unnamed;
 fn unknown(view: &FileView) -> Verdict {
     let what = match &view.link {
         LinkTarget::Path { path, .. } => format!("{} — this kind of file", path.display()),
-        LinkTarget::Socket(_) => "a socket — sockets".into(),
+        LinkTarget::Socket(_) => {
+            let name = view.socket.map_or("socket".into(), socket::name_of);
+            format!("{name} — this kind of socket")
+        }
         LinkTarget::AnonInode(name) => format!("{} — this kind of descriptor", String::from_utf8_lossy(name)),
         LinkTarget::Memfd { name } => format!("memfd {} — this kind of file", String::from_utf8_lossy(name)),
         LinkTarget::Namespace { .. } => "a namespace — namespaces".into(),

@@ -1,4 +1,4 @@
-//! Options of sockets: which there are, how each is read and set again, and the filter.
+//! Options of sockets: how each is read and set again, and the filter. Which there are is in [`super::tables`].
 //!
 //! Of each socket the values travel that differ from those of a fresh one of its sort on the same host: what the program has not
 //! touched is at the destination what it is for a fresh socket there.
@@ -19,7 +19,8 @@ use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::sockopt::{self, Filter, FilterStep};
 
-use super::{SocketView, fresh};
+use super::tables::tables_of;
+use super::{SocketView, fresh, interface_index, interface_name};
 use crate::error::{Doing, Error, Result};
 
 /// An option that sockets of some sort have.
@@ -30,17 +31,25 @@ pub struct SocketOption {
     text: &'static str,
     form: Form,
     last: bool,
-    /// Options (level and name, further up in the tables) that change this one when they are set: then it travels in any case.
+    /// Level and name.
     changed_by: &'static [(i32, i32)],
 }
 
 /// How an option is set to what reading it gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub enum Form {
     /// To the same bytes.
     Same,
-    /// To half of it; this option does it beyond the host's limit.
-    Half { beyond_limit: i32 },
+    /// To half of it.
+    Half {
+        /// The option that sets it beyond the host's limit.
+        beyond_limit: i32,
+    },
+    /// It is an interface's index, for which its name travels.
+    Interface {
+        /// The index is big-endian.
+        network_order: bool,
+    },
     /// `struct linger`, whose time is taken only while it is on.
     Linger,
 }
@@ -51,11 +60,8 @@ impl SocketOption {
         SocketOption { level, name, text, form: Form::Same, last: false, changed_by: &[] }
     }
 
-    const fn of_any(name: i32, text: &'static str) -> SocketOption {
-        SocketOption::new(libc::SOL_SOCKET, name, text)
-    }
-
-    const fn in_form(self, form: Form) -> SocketOption {
+    /// One that is set in another way.
+    pub const fn in_form(self, form: Form) -> SocketOption {
         SocketOption { form, ..self }
     }
 
@@ -64,7 +70,8 @@ impl SocketOption {
         SocketOption { last: true, ..self }
     }
 
-    const fn changed_by(self, changed_by: &'static [(i32, i32)]) -> SocketOption {
+    /// Such as are changed when one of these, further up in the tables, is set: then it travels in any case.
+    pub const fn changed_by(self, changed_by: &'static [(i32, i32)]) -> SocketOption {
         SocketOption { changed_by, ..self }
     }
 
@@ -73,70 +80,8 @@ impl SocketOption {
     }
 }
 
-const SNDBUF: (i32, i32) = (libc::SOL_SOCKET, libc::SO_SNDBUF);
-const RCVBUF: (i32, i32) = (libc::SOL_SOCKET, libc::SO_RCVBUF);
-
-/// Options of every socket (socket(7), include/uapi/asm-generic/socket.h); a kind that lacks one says so when it is read.
-const ANY: &[SocketOption] = &[
-    SocketOption::of_any(libc::SO_DEBUG, "SO_DEBUG"),
-    SocketOption::of_any(libc::SO_REUSEADDR, "SO_REUSEADDR"),
-    SocketOption::of_any(libc::SO_REUSEPORT, "SO_REUSEPORT"),
-    SocketOption::of_any(libc::SO_DONTROUTE, "SO_DONTROUTE"),
-    SocketOption::of_any(libc::SO_BROADCAST, "SO_BROADCAST"),
-    SocketOption::of_any(libc::SO_KEEPALIVE, "SO_KEEPALIVE"),
-    SocketOption::of_any(libc::SO_OOBINLINE, "SO_OOBINLINE"),
-    SocketOption::of_any(libc::SO_NO_CHECK, "SO_NO_CHECK"),
-    SocketOption::of_any(libc::SO_LINGER, "SO_LINGER").in_form(Form::Linger),
-    SocketOption::of_any(libc::SO_RCVLOWAT, "SO_RCVLOWAT"),
-    SocketOption::of_any(libc::SO_RCVTIMEO, "SO_RCVTIMEO"),
-    SocketOption::of_any(libc::SO_SNDTIMEO, "SO_SNDTIMEO"),
-    SocketOption::of_any(libc::SO_BINDTODEVICE, "SO_BINDTODEVICE"),
-    SocketOption::of_any(libc::SO_PASSCRED, "SO_PASSCRED"),
-    SocketOption::of_any(libc::SO_PASSSEC, "SO_PASSSEC"),
-    SocketOption::of_any(76, "SO_PASSPIDFD"),
-    SocketOption::of_any(83, "SO_PASSRIGHTS"),
-    // Each of the three is either of the old kind or of the new one, and the one set last decides for all.
-    SocketOption::of_any(libc::SO_TIMESTAMPING, "SO_TIMESTAMPING"),
-    SocketOption::of_any(libc::SO_TIMESTAMP, "SO_TIMESTAMP"),
-    SocketOption::of_any(libc::SO_TIMESTAMPNS, "SO_TIMESTAMPNS"),
-    SocketOption::of_any(65, "SO_TIMESTAMPING_NEW"),
-    SocketOption::of_any(63, "SO_TIMESTAMP_NEW"),
-    SocketOption::of_any(64, "SO_TIMESTAMPNS_NEW"),
-    SocketOption::of_any(libc::SO_MARK, "SO_MARK"),
-    SocketOption::of_any(libc::SO_PRIORITY, "SO_PRIORITY").changed_by(&[(libc::IPPROTO_IP, libc::IP_TOS)]),
-    SocketOption::of_any(libc::SO_RXQ_OVFL, "SO_RXQ_OVFL"),
-    SocketOption::of_any(libc::SO_WIFI_STATUS, "SO_WIFI_STATUS"),
-    SocketOption::of_any(libc::SO_NOFCS, "SO_NOFCS"),
-    SocketOption::of_any(libc::SO_SELECT_ERR_QUEUE, "SO_SELECT_ERR_QUEUE"),
-    SocketOption::of_any(libc::SO_BUSY_POLL, "SO_BUSY_POLL"),
-    SocketOption::of_any(69, "SO_PREFER_BUSY_POLL"),
-    SocketOption::of_any(libc::SO_MAX_PACING_RATE, "SO_MAX_PACING_RATE"),
-    SocketOption::of_any(libc::SO_INCOMING_CPU, "SO_INCOMING_CPU"),
-    SocketOption::of_any(libc::SO_ZEROCOPY, "SO_ZEROCOPY"),
-    SocketOption::of_any(libc::SO_TXTIME, "SO_TXTIME"),
-    SocketOption::of_any(74, "SO_TXREHASH"),
-    SocketOption::of_any(73, "SO_RESERVE_MEM"),
-    SocketOption::of_any(75, "SO_RCVMARK"),
-    SocketOption::of_any(82, "SO_RCVPRIORITY"),
-    SocketOption::of_any(84, "SO_INQ"),
-    SocketOption::of_any(libc::SO_SNDBUF, "SO_SNDBUF")
-        .in_form(Form::Half { beyond_limit: libc::SO_SNDBUFFORCE })
-        .last(),
-    SocketOption::of_any(libc::SO_RCVBUF, "SO_RCVBUF")
-        .in_form(Form::Half { beyond_limit: libc::SO_RCVBUFFORCE })
-        .last(),
-    // Which of the two the program has set, so that the kernel leaves it alone.
-    SocketOption::of_any(72, "SO_BUF_LOCK").changed_by(&[SNDBUF, RCVBUF]).last(),
-    SocketOption::of_any(libc::SO_PEEK_OFF, "SO_PEEK_OFF").last(),
-];
-
 /// Nothing can be taken out again afterwards.
 const LOCK_FILTER: (i32, i32) = (libc::SOL_SOCKET, libc::SO_LOCK_FILTER);
-
-/// The tables of what a sort of socket has, in the order in which they are set.
-fn tables_of(_sort: SocketView) -> [&'static [SocketOption]; 1] {
-    [ANY]
-}
 
 fn options_of(sort: SocketView) -> impl Iterator<Item = &'static SocketOption> {
     tables_of(sort).into_iter().flatten()
@@ -209,7 +154,11 @@ impl SocketOptions {
             let Some(now) = read(socket, option, &mut room)? else { continue };
             let changed = || values.iter().any(|value| option.changed_by.contains(&(value.level, value.name)));
             if now != fresh.as_slice() || changed() {
-                values.push(Value { level: option.level, name: option.name, bytes: now.to_vec() });
+                let bytes = match option.form {
+                    Form::Interface { network_order } => name_of_index(now, network_order)?,
+                    _ => now.to_vec(),
+                };
+                values.push(Value { level: option.level, name: option.name, bytes });
             }
         }
         let filter = match sockopt::filter(socket).doing(|| "read the filter of a socket".into())? {
@@ -239,9 +188,19 @@ impl SocketOptions {
         self.set(socket, sort, false)
     }
 
-    /// Sets the rest.
+    /// Sets the rest, the filter too.
     pub fn restore_last(&self, socket: &OwnedFd, sort: SocketView) -> Result<()> {
-        self.set(socket, sort, true)?;
+        self.restore_last_but_filter(socket, sort)?;
+        self.restore_filter(socket)
+    }
+
+    /// Sets the rest, for one that is to have another filter for a while.
+    pub fn restore_last_but_filter(&self, socket: &OwnedFd, sort: SocketView) -> Result<()> {
+        self.set(socket, sort, true)
+    }
+
+    /// Gives it the filter.
+    pub fn restore_filter(&self, socket: &OwnedFd) -> Result<()> {
         if !self.filter.is_empty() {
             sockopt::attach_filter(socket, &self.filter)
                 .doing(|| format!("give a socket its filter of {} steps", self.filter.len()))?;
@@ -262,6 +221,11 @@ impl SocketOptions {
             }
         }
         Ok(())
+    }
+
+    /// Whether it has a filter.
+    pub fn has_filter(&self) -> bool {
+        !self.filter.is_empty()
     }
 
     /// What reading this option gave, if the program has set it.
@@ -294,12 +258,26 @@ fn write(socket: &OwnedFd, option: &SocketOption, value: &[u8]) -> io::Result<()
                 now => Err(io::Error::other(format!("{now} is what net.core.rmem_max and wmem_max here allow"))),
             }
         }
+        Form::Interface { network_order } => {
+            let index = if value.is_empty() { 0 } else { interface_index(&String::from_utf8_lossy(value))? };
+            let bytes = if network_order { index.to_be_bytes() } else { index.to_ne_bytes() };
+            sockopt::set(socket, level, name, &bytes)
+        }
         Form::Linger => {
             if let [0, 0, 0, 0, time @ ..] = value {
                 sockopt::set(socket, level, name, &[&1i32.to_ne_bytes(), time].concat())?;
             }
             sockopt::set(socket, level, name, value)
         }
+    }
+}
+
+/// Empty: none.
+fn name_of_index(value: &[u8], network_order: bool) -> Result<Vec<u8>> {
+    let value = value.try_into().map_err(|_| Error::Invalid("an interface's index that is no number".into()))?;
+    match if network_order { u32::from_be_bytes(value) } else { u32::from_ne_bytes(value) } {
+        0 => Ok(Vec::new()),
+        index => Ok(interface_name(index)?.into_bytes()),
     }
 }
 
