@@ -108,12 +108,38 @@ fn a_ticker_moves() {
 
 #[test]
 fn a_socket() {
-    refuses("a_socket", "import socket; s = socket.socket()", &["fd 3", "socket", "close it"]);
+    refuses("a_socket", "import socket; s = socket.socket(socket.AF_VSOCK)", &["fd 3", "vsock socket", "close it"]);
 }
 
 #[test]
 fn a_fanotify() {
     refuses("a_fanotify", "import ctypes; ctypes.CDLL(None).fanotify_init(0, 0)", &["fd 3", "fanotify", "close it"]);
+}
+
+/// Listens in its namespace for as long as the test lasts.
+const LISTENS: &str = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 20301)); s.listen()";
+
+#[test]
+fn a_port_that_another_has_there() {
+    let Some(hosts) = take("a_port_that_another_has_there") else { return };
+    let there = Ticker::start_in(&hosts, Host::Beta, TempDir::new().expect("a directory"), LISTENS);
+    let ticker = Ticker::start(&hosts, LISTENS);
+    let holder = format!("process {} (python3", there.0.pid);
+    ticker.stays(
+        ticker.push(&hosts, &[]),
+        &["TCP socket 127.0.0.1:20301", "the port is taken here", &holder, "descriptor 3"],
+    );
+    assert!(there.goes_on());
+}
+
+#[test]
+fn an_address_that_is_not_there() {
+    let before = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('10.77.0.1', 20302))";
+    refuses(
+        "an_address_that_is_not_there",
+        before,
+        &["UDP socket 10.77.0.1:20302", "does not have the address 10.77.0.1"],
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use migrate_tests::waiting::{wait_for, wait_for_file};
 const REFUSED: &[(&str, &str)] = &[
     ("thread_leader_gone", "has ended"),
     ("refused_mapping", "memory of a device"),
-    ("refused_packet_socket", "fd 7: "),
+    ("refused_packet_ring", "fd 7: a packet socket with a ring"),
     ("refused_traced_thread", "(a debugger); end that first"),
     ("refused_supervisor", "SECCOMP_RET_USER_NOTIF"),
     ("refused_unshared", "unshare CLONE_FS"),
@@ -24,6 +24,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_inotify_queue", "bytes of events that the program has not read"),
     ("refused_inotify_removed", "which has been removed; have the program remove that watch"),
     ("refused_hugetlb", "huge pages (hugetlbfs)"),
+    ("refused_tcp_connection", "a TCP connection from 127.0.0.1:20222 to 127.0.0.1:20221"),
+    ("refused_tcp_waiting", "for which 2 connections wait"),
+    ("refused_netlink_queue", "a netlink socket with messages that the program has not read"),
+    ("refused_udp_bpf", "its filter is an eBPF program"),
+    ("refused_udp_corked", "a UDP socket with data that it holds back"),
 ];
 
 /// What a subject changes all the time, by itself: two looks never show the same.
