@@ -22,8 +22,8 @@ use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
 use crate::resources::file::{self, FileImage, NewFiles};
+use crate::resources::process::file_locks::{self, AT_ONCE, FileLock};
 use crate::resources::process::job_control::JobControl;
-use crate::resources::process::record_locks::{self, AT_ONCE, RecordLock};
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
 use crate::resources::thread::{Credentials, cpu, parent_death};
 use crate::state::{Arrival, Named, StateDirectory};
@@ -47,7 +47,7 @@ pub struct Runnable {
 struct Unfinished {
     shell: Shell,
     others: Standing,
-    locks: Vec<RecordLock>,
+    locks: Vec<FileLock>,
     cpus: Vec<cpu::Cpu>,
     gadget: u64,
 }
@@ -220,7 +220,7 @@ impl Unfinished {
         }
         for part in self.locks.chunks(AT_ONCE) {
             let mut batch = Batch::new();
-            let tickets = record_locks::add_calls(part, true, &mut batch);
+            let tickets = file_locks::add_calls(part, true, &mut batch);
             let results = self.shell.run(&batch)?;
             for (ticket, lock) in tickets.into_iter().zip(part) {
                 match results.value(ticket) {

@@ -11,7 +11,7 @@ use crate::plan::PidPolicy;
 use crate::resources::file::FileImage;
 use crate::resources::file::socket::address::Bound;
 use crate::resources::process::ProcessState;
-use crate::resources::process::record_locks::RecordLock;
+use crate::resources::process::file_locks::FileLock;
 use crate::resources::thread::scheduling::Defaults;
 use crate::resources::thread::{CredentialsImage, ThreadState};
 use layout::{Layout, LayoutChange, ObjectState, ShmObject};
@@ -157,8 +157,8 @@ pub struct Final {
     pub files: OpenFilesImage,
     /// When this was sent: the source's [`time_here`](crate::resources::file::time_here).
     pub sent: u64,
-    /// Its record locks.
-    pub locks: Vec<RecordLock>,
+    /// Its file locks.
+    pub locks: Vec<FileLock>,
     /// What belongs to the process.
     pub process: ProcessState,
     /// Its threads, the first one first.

@@ -26,11 +26,11 @@ use crate::proc::limits::read_limits;
 use crate::proc::stat::read_stat;
 use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
+use crate::resources::process::file_locks::FileLock;
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::limits::Limits;
 use crate::resources::process::memory_map::MemoryMap;
 use crate::resources::process::posix_timers::{self, PosixTimers, Told};
-use crate::resources::process::record_locks::RecordLock;
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState, adjustments, lock_future};
 use crate::resources::thread::cpu::{self, Cpu, Xstate};
@@ -160,7 +160,7 @@ fn capture_files(
     pages: &mut Pages,
     undo: &mut UndoList,
     layout: &mut LayoutUpdate,
-) -> Result<(OpenFilesImage, Vec<RecordLock>)> {
+) -> Result<(OpenFilesImage, Vec<FileLock>)> {
     let findings = subject.refresh_files_again()?;
     refuse(findings.obstacles)?;
     if let Some(chunks) = pages.new_content(subject, layout)? {

@@ -158,9 +158,9 @@ fn resources(subject: &Subject) -> Vec<Resource> {
             _ => String::new(),
         };
         add(file::kind_of(view), format!("fd {}{target}", numbers.join(", ")));
-        let locks = process::record_locks::parse(view.number, &view.info).map_or(0, |locks| locks.len());
+        let locks = process::file_locks::parse(view.number, &view.info).map_or(0, |locks| locks.len());
         if locks > 0 {
-            add(process::record_locks::ROW.0, format!("fd {}: {locks}", view.number));
+            add(process::file_locks::ROW.0, format!("fd {}: {locks}", view.number));
         }
     }
     all

@@ -29,7 +29,7 @@ use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::address::Bound;
 use crate::resources::file::socket::options::FreshOptions;
 use crate::resources::file::{self, FileImage, FileView, HeldFile, Known, Others, SocketView};
-use crate::resources::process::record_locks::{self, RecordLock};
+use crate::resources::process::file_locks::{self, FileLock};
 
 /// An open file description and the descriptors that refer to it.
 #[derive(Debug)]
@@ -94,6 +94,8 @@ pub struct OpenFiles {
     next_object: u32,
     /// The pipes of which it is known that no other process has them.
     private_pipes: BTreeSet<u64>,
+    /// The descriptions with locks of their own of which it is known that no other process has them.
+    private_locks: BTreeSet<ObjectId>,
     /// What the options of sockets are that nobody has set.
     fresh: FreshOptions,
     /// What the operator puts in the place of these numbers, and the owner of files that are made for that.
@@ -166,6 +168,7 @@ impl OpenFiles {
         self.tell_obstacles(&mut findings);
         self.name_by_first_numbers(pid)?;
         findings.obstacles.extend(self.shared_pipes(pid)?);
+        findings.obstacles.extend(self.shared_locks(pid)?);
         if !std::mem::replace(&mut self.looked, true) {
             let missing = self.fds.keys().filter(|number| numbers.binary_search(number).is_err());
             findings.obstacles.extend(missing.map(|number| format!("--fd {number}: it has no descriptor {number}")));
@@ -190,7 +193,7 @@ impl OpenFiles {
                 }
             }
         }
-        findings.obstacles.extend(record_locks::parse(held.view.number, &held.view.info).err());
+        findings.obstacles.extend(file_locks::parse(held.view.number, &held.view.info).err());
         self.take_in(held, info, numbers, None);
         true
     }
@@ -247,6 +250,27 @@ impl OpenFiles {
         Ok(held.into_iter().map(|(_, reason)| reason).collect())
     }
 
+    /// Searches all processes for the descriptions that have locks, of which that is not known: a lock that is given up here would be
+    /// theirs too.
+    fn shared_locks(&mut self, pid: i32) -> Result<Vec<String>> {
+        let has_lock =
+            |shared: &&SharedFile| shared.moves() && file_locks::belong_to_description(&shared.file.view.info);
+        let locked: Vec<&SharedFile> = self.list.iter().filter(has_lock).collect();
+        let unknown = || locked.iter().filter(|shared| !self.private_locks.contains(&shared.object));
+        if unknown().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let mut reasons: Vec<String> = unknown()
+            .filter(|shared| shared.numbers.is_empty())
+            .map(|shared| format!("inside fd {}: a description with a lock; receive it first", shared.file.view.number))
+            .collect();
+        reasons.extend(outside_ends::of_locks(pid, unknown().map(|shared| (&shared.file, shared.numbers.as_slice())))?);
+        if reasons.is_empty() {
+            self.private_locks = locked.iter().map(|shared| shared.object).collect();
+        }
+        Ok(reasons)
+    }
+
     /// The same in the frozen process, of which it also reads what the descriptions are now.
     ///
     /// Nearly always no number has come, gone or become another description: so all that is to be asked is asked at once, and that by
@@ -273,6 +297,7 @@ impl OpenFiles {
             shared.is_now(stat)?;
         }
         self.tell_obstacles(&mut findings);
+        findings.obstacles.extend(self.shared_locks(pid)?);
         Ok(findings)
     }
 
@@ -448,13 +473,13 @@ impl OpenFiles {
         self.list.iter().map(read).collect()
     }
 
-    /// Reads them, and the record locks, in the frozen process, which has just been looked at again.
-    pub fn capture(&self, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<RecordLock>)> {
+    /// Reads them, and the file locks, in the frozen process, which has just been looked at again.
+    pub fn capture(&self, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<FileLock>)> {
         let (mut files, mut locks) = (Vec::new(), Vec::new());
         for (shared, image) in self.list.iter().zip(self.capture_all(false)) {
             let view = &shared.file.view;
             if shared.moves() {
-                locks.extend(record_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
+                locks.extend(file_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
             }
             if let Some(image) = image?.filter(|image| shared.told.as_ref() != Some(image)) {
                 files.push((shared.object, image));

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+
+use migrate_linux::kcmp;
 
 use crate::error::{Doing, Result};
 use crate::proc::link::{LinkTarget, parse_link};
 use crate::proc::listing::for_each_fd_of_others;
-use crate::resources::file::{listed, or_instead};
+use crate::resources::file::{HeldFile, listed, or_instead};
 
 /// A pipe that another process has open too would be cut in two. Its inode, and the reason in words. `pipes`: by inode, with the
 /// numbers that the process has them at.
@@ -33,6 +37,37 @@ pub fn of_pipes(pid: i32, pipes: &BTreeMap<u64, Vec<i32>>) -> Result<Vec<(u64, S
         (inode, why)
     };
     Ok(holders.into_iter().map(reason).collect())
+}
+
+/// A description, and the numbers that the process has it at.
+type At<'a> = (&'a HeldFile, &'a [i32]);
+
+/// Descriptions that another process has too, and with them their locks. In words.
+pub fn of_locks<'a>(pid: i32, locked: impl Iterator<Item = At<'a>>) -> Result<Vec<String>> {
+    let mut by_inode: BTreeMap<(u64, u64), Vec<At<'_>>> = BTreeMap::new();
+    for (held, numbers) in locked {
+        by_inode.entry((held.view.stat.st_dev, held.view.stat.st_ino)).or_default().push((held, numbers));
+    }
+    let own = std::process::id() as i32;
+    let mut reasons = Vec::new();
+    let looked = for_each_fd_of_others(&[pid, own], |other, entry, link| {
+        let metadata = link.starts_with(b"/").then(|| fs::metadata(entry.path()).ok()).flatten();
+        let candidates = metadata.and_then(|m| by_inode.get(&(m.dev(), m.ino())));
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { return };
+        for (held, ours) in candidates.into_iter().flatten() {
+            if kcmp::same_file(own, held.duplicate.as_raw_fd(), other, number).is_ok_and(|same| same) {
+                reasons.push(format!(
+                    "fd {}: has a lock on {}, which process {other} ({}) has too, as fd {number}, and stays; {}",
+                    listed(ours),
+                    String::from_utf8_lossy(link),
+                    name_of(other),
+                    or_instead(ours)
+                ));
+            }
+        }
+    });
+    looked.doing(|| "list the processes".into())?;
+    Ok(reasons)
 }
 
 /// The name of a process; empty: it is gone.

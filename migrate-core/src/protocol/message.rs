@@ -78,7 +78,7 @@ pub struct Running {
 pub struct Ready {
     /// What the operator should know.
     pub warnings: Vec<String>,
-    /// The process cannot have its record locks while the original holds them: give them up before Commit.
+    /// The process cannot have its file locks while the original holds them: give them up before Commit.
     pub locks_wanted: bool,
     /// What took how long, microseconds.
     pub timings: Vec<(String, u64)>,

@@ -41,7 +41,7 @@ pub fn rows() -> Vec<Row> {
         one(process::limits::CPU_TIME),
         one(process::surroundings::ROW),
         file::KINDS.to_vec(),
-        one(process::record_locks::ROW),
+        one(process::file_locks::ROW),
         one(REST),
     ];
     all.concat()

@@ -9,7 +9,7 @@ use nix::libc;
 use super::{Named, Stand, StateDirectory, job_word, malformed, was_stopped};
 use crate::phases::take_again_in;
 use crate::protocol::preamble::MigrationId;
-use crate::resources::process::record_locks::RecordLock;
+use crate::resources::process::file_locks::FileLock;
 
 /// Where a process in doubt is said to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct Doubt {
     pub host: String,
     /// It was stopped before it was to move (by job control), and stays so when it goes on here.
     pub stopped: bool,
-    /// The record locks that the process had; it may have given them up.
-    pub locks: Vec<RecordLock>,
+    /// The file locks that the process had; it may have given them up.
+    pub locks: Vec<FileLock>,
 }
 
 /// A doubt that is settled.
@@ -141,6 +141,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::resources::process::file_locks::LockKind;
 
     #[test]
     fn a_doubt_is_settled_once() {
@@ -154,8 +155,8 @@ mod tests {
             host: "beta".into(),
             stopped: true,
             locks: vec![
-                RecordLock { descriptor: 3, write: true, start: 0, length: 0 },
-                RecordLock { descriptor: 4, write: false, start: 7, length: 8 },
+                FileLock { kind: LockKind::Posix, descriptor: 3, write: true, start: 0, length: 0 },
+                FileLock { kind: LockKind::Flock, descriptor: 4, write: false, start: 7, length: 8 },
             ],
         };
         let leaving = Leaving::note(states.clone(), &doubt).expect("written");

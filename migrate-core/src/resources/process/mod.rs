@@ -2,6 +2,7 @@
 
 pub mod adjustments;
 pub mod attributes;
+pub mod file_locks;
 mod handlers;
 mod interval_timers;
 pub mod job_control;
@@ -9,7 +10,6 @@ pub mod limits;
 pub mod lock_future;
 pub mod memory_map;
 pub mod posix_timers;
-pub mod record_locks;
 pub mod surroundings;
 
 use bincode::{Decode, Encode};
