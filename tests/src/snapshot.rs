@@ -254,6 +254,9 @@ fn descriptor(target: String, info: &str) -> Fields {
             }
             "lock" => {
                 locks += 1;
+                // The sixth word is the file's device and inode.
+                let words = value.split(' ').enumerate().filter(|(at, _)| !unnamed || *at != 5);
+                let value = words.map(|(_, word)| word).collect::<Vec<_>>().join(" ");
                 fields.insert(format!("lock {locks}"), value);
             }
             _ => {

@@ -190,6 +190,28 @@ os.close(fd)
 }
 
 #[test]
+fn a_lock_that_another_process_has_too() {
+    let before = "\
+import fcntl, os
+fd = os.open('locked', os.O_CREAT | os.O_RDWR)
+fcntl.flock(fd, fcntl.LOCK_EX)
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.set_inheritable(fd, True)
+        os.execv('/bin/sleep', ['sleep', '600'])
+    os._exit(0)
+os.wait()
+";
+    let Some(hosts) = take("a_lock_that_another_process_has_too") else { return };
+    let ticker = Ticker::start(&hosts, before);
+    let why = ticker.push(&hosts, &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
+    for word in ["has a lock on", "/locked", "(sleep)", "as fd 3"] {
+        assert!(why.contains(word), "no {word:?} in: {why}");
+    }
+    assert!(ticker.goes_on());
+}
+
+#[test]
 fn a_deleted_file_that_has_another_name() {
     let before = "import os; f = open('gone', 'w'); os.link('gone', 'still there'); os.unlink('gone')";
     refuses("a_deleted_file_that_has_another_name", before, &["fd 3", "/gone", "another name"]);

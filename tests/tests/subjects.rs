@@ -23,6 +23,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_pidfd", "which stays; have the program close it"),
     ("refused_inotify_queue", "bytes of events that the program has not read"),
     ("refused_inotify_removed", "which has been removed; have the program remove that watch"),
+    ("refused_lease", "has a lease"),
     ("refused_hugetlb", "huge pages (hugetlbfs)"),
     ("refused_tcp_connection", "a TCP connection from 127.0.0.1:20222 to 127.0.0.1:20221"),
     ("refused_tcp_waiting", "for which 2 connections wait"),
