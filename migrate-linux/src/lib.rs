@@ -23,6 +23,7 @@ pub mod remote;
 pub mod sched;
 pub mod seccomp;
 pub mod signalfd;
+pub mod signals;
 mod single;
 pub mod sockets;
 pub mod sockopt;

@@ -14,7 +14,7 @@ mod verify;
 use std::collections::HashMap;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shell::Shell;
 
@@ -28,9 +28,12 @@ use crate::memory::receive::Placement;
 use crate::protocol::connection::{Connection, WireMessage};
 use crate::protocol::message::{Accepted, Running, State, ToDestination, ToSource};
 use crate::protocol::preamble::MigrationId;
-use crate::resources::Outside;
 use crate::resources::file::{Content, NewFiles};
+use crate::resources::{Outside, process};
 use crate::state::Named;
+
+/// For how long a source may think about what was sent to the original while it was moved.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A process in the making, and where its pages are placed.
 struct Making {
@@ -71,6 +74,8 @@ struct Destination {
     /// Where page connections arrive.
     pages: Option<UnixStream>,
     init: running::Init,
+    /// Its PID as this process sees it, once it runs.
+    runs: Option<i32>,
 }
 
 /// Serves one migration to this host, in a process of its own with a single thread: `control` is right behind the preambles, and
@@ -93,6 +98,7 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<(
         holding: Holding::Nothing,
         pages: Some(pages),
         init: running::Init::Host,
+        runs: None,
     };
     loop {
         let message: ToDestination = match connection.receive() {
@@ -122,6 +128,9 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<(
                 if next == State::Running {
                     let _ = fault::point(32, connection.stream());
                     // Whether or not the source heard it.
+                    if let Some(pid) = destination.runs {
+                        late_signals(&mut connection, pid);
+                    }
                     drop(connection);
                     return destination.init.see_it_through();
                 }
@@ -134,6 +143,16 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<(
                 return destination.ended(Some(error));
             }
         }
+    }
+}
+
+/// Takes what was sent to the original meanwhile. A source that has nothing to say closes the connection.
+fn late_signals(connection: &mut Connection<TcpStream>, pid: i32) {
+    let limited = connection.stream().set_read_timeout(Some(PATIENCE));
+    if limited.is_ok()
+        && let Ok(ToDestination::LateSignals(late)) = connection.receive()
+    {
+        process::late_signals::send(&late, pid);
     }
 }
 
@@ -188,6 +207,7 @@ impl Destination {
                 let began = Instant::now();
                 let (inside, named) = runnable.go_live(control)?;
                 self.init.runs(inside);
+                self.runs = Some(inside);
                 Ok(ToSource::Running(Running { pid: named.pid, resume_us: began.elapsed().as_micros() as u64 }))
             }
             (ToDestination::Discard, _) => Ok(ToSource::Discarded),

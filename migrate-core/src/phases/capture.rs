@@ -28,6 +28,7 @@ use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::process::file_locks::FileLock;
 use crate::resources::process::job_control::JobControl;
+use crate::resources::process::late_signals::Read;
 use crate::resources::process::limits::Limits;
 use crate::resources::process::memory_map::MemoryMap;
 use crate::resources::process::posix_timers::{self, PosixTimers, Told};
@@ -44,6 +45,8 @@ pub struct Captured<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) image: Final,
+    /// The signals that it carries.
+    pub(super) signals: Read,
     /// When its POSIX timers were asked.
     pub(super) timers_since: Instant,
     /// What the page streams had done before the last round.
@@ -85,6 +88,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let queues = queues.chain([&mut process_state.calls.pending_signals]);
     process.job_control = JobControl::take_out(process.job_control.stopped, queues);
     process_state.job_control = process.job_control;
+    let signals = Read::of(&process_state, &threads);
     let mut losses;
     (process_state.posix_timers, losses) = timers.image(&process.timers, &process.threads)?;
     if let Some(loss) = parent_death::loss(threads.iter().map(|thread| thread.calls.parent_death)) {
@@ -109,7 +113,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     undo.held.pages = Some(pages);
     record.step("capture");
     losses.into_iter().for_each(|loss| record.warn(loss));
-    Ok(Captured { record, undo, subject, image, timers_since, counted })
+    Ok(Captured { record, undo, subject, image, signals, timers_since, counted })
 }
 
 /// Sets the page streams to work on what is left, and says how the address space has changed.

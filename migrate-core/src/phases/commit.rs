@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{Running, ToDestination, ToSource};
 use crate::protocol::question::{Answer, ask};
+use crate::resources::process::late_signals::Read;
 use crate::state::Doubt;
 
 /// For how long the destination is asked what became of a commit that it did not answer.
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tells the destination to run it. Never returns to a state in which both could run.
 pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
-    let Prepared { record, mut undo, subject, doubt } = prepared;
+    let Prepared { record, mut undo, subject, doubt, signals } = prepared;
     record.enter(Phase::Commit);
     if let Err(error) = pin(&mut undo, subject.pid) {
         return stays(record, undo, error.to_string());
@@ -31,6 +32,9 @@ pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
         Ok(running) => {
             record.runs_again("resume");
             record.part("there: let it run", running.resume_us);
+            if let Err(error) = send_after(&mut undo, &signals) {
+                record.warn(format!("signals that were sent to it while it moved may be lost: {error}"));
+            }
             moved(record, undo, &doubt, running.pid)
         }
         Err(error) => settle(record, undo, &doubt, &error.to_string()),
@@ -56,6 +60,16 @@ fn tell(undo: &mut UndoList) -> Result<Running> {
     match peer.receive()? {
         ToSource::Running(running) => undo.held.fault(11).map(|()| running),
         other => Err(peer.unexpected(&other)),
+    }
+}
+
+/// Has it get there what was sent to it here since it was read.
+fn send_after(undo: &mut UndoList, read: &Read) -> Result<()> {
+    let Some(frozen) = &undo.held.frozen else { return Ok(()) };
+    let late = read.new_ones(&frozen.threads)?;
+    match &mut undo.held.peer {
+        Some(peer) if !late.is_empty() => peer.send(&ToDestination::LateSignals(late)),
+        _ => Ok(()),
     }
 }
 

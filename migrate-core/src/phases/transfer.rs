@@ -13,6 +13,7 @@ use crate::fault;
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file::time_here;
+use crate::resources::process::late_signals::Read;
 use crate::state::{Doubt, Leaving, Named, StateDirectory};
 
 /// The destination could run the process, and does not. The only state that can commit.
@@ -22,6 +23,8 @@ pub struct Prepared<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) doubt: Doubt,
+    /// The signals that were sent over.
+    pub(super) signals: Read,
 }
 
 impl Prepared<'_, '_> {
@@ -33,7 +36,7 @@ impl Prepared<'_, '_> {
 
 /// One round trip for Prepare; the pages' barriers come in the same time.
 pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> {
-    let Captured { record, mut undo, subject, mut image, timers_since, counted } = captured;
+    let Captured { record, mut undo, subject, mut image, signals, timers_since, counted } = captured;
     record.enter(Phase::Transfer);
     let began = Instant::now();
     let held = &mut undo.held;
@@ -66,5 +69,5 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     if ready.locks_wanted {
         give_up(&mut undo, doubt.locks.clone())?;
     }
-    Ok(Prepared { record, undo, subject, doubt })
+    Ok(Prepared { record, undo, subject, doubt, signals })
 }

@@ -16,6 +16,7 @@
 //!                    ◀─────────   Prepared
 //!   Commit           ─────────▶   Prepared → Running     it runs here, and only here
 //!                    ◀─────────   Running
+//!  [LateSignals      ─────────▶   Running  → Running     sent to the original meanwhile; no answer]
 //! ```
 //!
 //! To anything the destination may answer Refused, with its reason; then it has discarded what it made. Discard does the same at
@@ -26,6 +27,7 @@ use bincode::{Decode, Encode};
 use crate::clocks::HostClocks;
 use crate::identity::FileIdentity;
 use crate::image::{Early, Final, LayoutUpdate, Offer, Skeleton};
+use crate::resources::process::late_signals::LateSignal;
 use crate::wire_messages;
 
 const MIB: u32 = 1 << 20;
@@ -50,6 +52,8 @@ wire_messages! {
         7 = Discard,
         /// Make these already.
         8 = Early(Early) @ 64 * MIB,
+        /// Give it these.
+        9 = LateSignals(Vec<LateSignal>) @ 16 * MIB,
     }
 }
 
@@ -135,6 +139,7 @@ pub const TRANSITIONS: &[(State, u16, State)] = &[
     (State::Building, 4, State::Building),
     (State::Building, 5, State::Prepared),
     (State::Prepared, 6, State::Running),
+    (State::Running, 9, State::Running),
     (State::Greeted, 7, State::Discarded),
     (State::Offered, 7, State::Discarded),
     (State::Building, 7, State::Discarded),
@@ -161,11 +166,11 @@ mod tests {
         for state in STATES {
             for kind in 0..=20 {
                 let next = state.after(kind);
-                assert_eq!(
-                    next == Some(State::Running),
-                    state == State::Prepared && kind == ToDestination::Commit.kind()
-                );
-                if matches!(state, State::Running | State::Discarded) {
+                let commits = state == State::Prepared && kind == ToDestination::Commit.kind();
+                let signals = ToDestination::LateSignals(Vec::new()).kind();
+                let runs_on = state == State::Running && kind == signals;
+                assert_eq!(next == Some(State::Running), commits || runs_on);
+                if matches!(state, State::Running | State::Discarded) && !runs_on {
                     assert_eq!(next, None);
                 }
             }

@@ -266,6 +266,14 @@ impl Subject {
         self.signal("-CONT")
     }
 
+    /// Has procps send it a signal, with these words before its PID.
+    pub fn send(&self, words: &[&str]) -> Result<(), String> {
+        let pids = self.copies().into_iter().filter(|copy| copy.host == Some(Host::Alpha)).map(|copy| copy.outside);
+        let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
+        let sent = Command::new("/bin/kill").args(words).args(&pids).status().map_err(|e| e.to_string())?;
+        sent.success().then_some(()).ok_or_else(|| format!("kill {words:?} {pids:?}: {sent}"))
+    }
+
     fn signal(&self, signal: &str) -> Result<(), String> {
         let pids: Vec<String> = self.copies().iter().map(|copy| copy.outside.to_string()).collect();
         let sent = Command::new("kill").arg(signal).args(&pids).status().map_err(|e| e.to_string())?;

@@ -1,5 +1,7 @@
 //! What comes up in a process between two steps of its move: the push pauses there.
 
+use nix::libc;
+
 use super::hosts::{self, Host, Subject, Work};
 
 /// Has a process change while its push pauses at `point`. Returns it, and what the push said in the end.
@@ -85,4 +87,45 @@ fn advice_that_is_given_meanwhile_moves_too() {
     let advised: Vec<String> = subject.mapping_flags().into_iter().filter(|flags| flags.contains(" dc")).collect();
     assert!(matches!(advised.as_slice(), [flags] if flags.contains("wr")), "{advised:?}");
     subject.check().expect("its work is whole");
+}
+
+/// The lines of the signals that it is sent while its push pauses at `point`, and of those that it notes.
+fn signalled_at(point: u32) -> Result<(Vec<String>, Vec<String>), String> {
+    let Some(work) = Work::new() else { return Ok((Vec::new(), Vec::new())) };
+    Host::Beta.restart_agent(None)?;
+    let subject = Subject::start(&work, "signals")?;
+    let push = subject.push_and_pause(point)?;
+    let (plain, queued) = (libc::SIGUSR2, libc::SIGRTMIN() + 3);
+    for value in ["7", "9", "7", "1000000"] {
+        subject.send(&["-q", value, "-s", "RTMIN+3"])?;
+    }
+    subject.send(&["-s", "USR2"])?;
+    subject.go_on()?;
+    let said = push.wait()?;
+    if subject.runs_once()? != Host::Beta {
+        return Err(said);
+    }
+    subject.check()?;
+    let mut expected = vec![format!("{plain} 0 ")];
+    expected.extend([7, 9, 7, 1_000_000].map(|value| format!("{queued} 1 {value}")));
+    let read = || std::fs::read_to_string(work.path("signals.signals")).unwrap_or_default();
+    let _ = hosts::soon(5, || read().lines().count() >= expected.len());
+    // A kill(2) has no value.
+    let text = read();
+    let noted = text.lines().map(|line| match line.starts_with(&expected[0]) {
+        true => expected[0].clone(),
+        false => line.into(),
+    });
+    let mut noted: Vec<String> = noted.collect();
+    noted.sort_by_key(|line| !line.starts_with(&expected[0]));
+    Ok((expected, noted))
+}
+
+#[test]
+fn a_signal_that_is_sent_meanwhile_arrives_once() {
+    // While it runs, before it is captured, after that, and when it runs over there already.
+    for point in [3, 4, 6, 8, 9, 11] {
+        let (expected, noted) = signalled_at(point).unwrap_or_else(|e| panic!("at {point}: {e}"));
+        assert_eq!(noted, expected, "at {point}");
+    }
 }

@@ -3,7 +3,8 @@
 // It holds a record lock on that file. When there is a file argv[1].seccomp it no longer allows itself calls that it does not need;
 // when there is argv[1].pipe it makes a pipe whose other end is held by a process that is not its child; when there is argv[1].memory
 // it shares memory with one. argv[1].advice and argv[1].seal are about an area of its memory: MADV_DONTFORK, mseal.
-// When there is argv[1].mapping it maps the file argv[1].content.
+// When there is argv[1].mapping it maps the file argv[1].content. It notes in argv[1].signals each SIGUSR2 and SIGRTMIN+3 that it gets, with
+// the value that came with it.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -131,6 +133,30 @@ static void map_content(void) {
     if (fd < 0 || mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED || close(fd)) wrong("map");
 }
 
+static int notes;
+static volatile sig_atomic_t noted;
+
+static void note(int signal, siginfo_t *info, void *context) {
+    char line[64];
+    (void)context;
+    int length = snprintf(line, sizeof line, "%d %d %d\n", signal, info->si_code == SI_QUEUE, info->si_value.sival_int);
+    if (write(notes, line, length) != length) wrong("note");
+    noted = 1;
+}
+
+// In the first thread alone, which does not mind being interrupted.
+static void note_signals(sigset_t *set) {
+    char path[4096];
+    struct sigaction action = {.sa_sigaction = note, .sa_flags = SA_SIGINFO};
+    snprintf(path, sizeof path, "%s.signals", own_file);
+    if ((notes = open(path, O_WRONLY | O_APPEND | O_CREAT, 0644)) < 0) wrong("open");
+    sigemptyset(set);
+    sigaddset(set, SIGUSR2);
+    sigaddset(set, SIGRTMIN + 3);
+    action.sa_mask = *set;
+    if (sigaction(SIGUSR2, &action, 0) || sigaction(SIGRTMIN + 3, &action, 0) || sigprocmask(SIG_BLOCK, set, 0)) wrong("signals");
+}
+
 static void when_told(const char *file, const char *what, void (*then)(void)) {
     char path[4096];
     snprintf(path, sizeof path, "%s.%s", file, what);
@@ -144,10 +170,13 @@ int main(int argc, char **argv) {
     pthread_t thread;
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(out, F_SETLK, &lock)) wrong("lock");
+    sigset_t noted_ones;
+    own_file = argv[1];
+    note_signals(&noted_ones);
     if (pthread_create(&thread, 0, spin, 0) || pthread_create(&thread, 0, poll_again, 0)) return 2;
     for (uint64_t i = 0; i < 128 * 1024; i++) memory[i] = i * 0x9e3779b97f4a7c15;
     own_name = argv[0];
-    own_file = argv[1];
+    if (sigprocmask(SIG_UNBLOCK, &noted_ones, 0)) wrong("signals");
     // Between two that nothing else can be a part of.
     char *around = mmap(0, AREA + 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (around == MAP_FAILED || mprotect(area = around + 4096, AREA, PROT_READ | PROT_WRITE)) wrong("mmap");
@@ -158,7 +187,8 @@ int main(int argc, char **argv) {
         int length = snprintf(line, sizeof line, "%llu\n", (unsigned long long)n);
         if (write(out, line, length) != length) wrong("write");
         struct timespec pause = {0, 5000000};
-        if (nanosleep(&pause, 0)) wrong("nanosleep");
+        if (nanosleep(&pause, 0) && !(errno == EINTR && noted)) wrong("nanosleep");
+        noted = 0;
         for (uint64_t i = n % 64; i < 128 * 1024; i += 64)
             if (memory[i] != i * 0x9e3779b97f4a7c15) wrong("memory");
         if (getpid() != pid) wrong("pid");

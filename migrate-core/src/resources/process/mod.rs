@@ -6,6 +6,7 @@ pub mod file_locks;
 mod handlers;
 mod interval_timers;
 pub mod job_control;
+pub mod late_signals;
 pub mod limits;
 pub mod lock_future;
 pub mod memory_map;

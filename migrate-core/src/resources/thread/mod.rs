@@ -8,7 +8,7 @@ mod credentials;
 mod io_flusher;
 mod name;
 pub mod parent_death;
-mod pending_signals;
+pub mod pending_signals;
 mod personality;
 mod robust_list;
 mod rseq;

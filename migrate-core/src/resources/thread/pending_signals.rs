@@ -38,16 +38,22 @@ fn word(info: &RawSiginfo, at: usize) -> i32 {
     info.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes)
 }
 
-fn signal_number(info: &RawSiginfo) -> i32 {
+/// Which signal it is.
+pub fn signal_number(info: &RawSiginfo) -> i32 {
     word(info, 0)
+}
+
+/// Who sent it, or why (sigaction(2), si_code).
+pub fn code(info: &RawSiginfo) -> i32 {
+    const SI_CODE: usize = 8;
+    word(info, SI_CODE)
 }
 
 /// The ID of the POSIX timer that sent it, if one did.
 pub fn timer_that_sent(info: &RawSiginfo) -> Option<i32> {
     const SI_TIMER: i32 = -2;
-    const SI_CODE: usize = 8;
     const SI_TIMERID: usize = 16;
-    (word(info, SI_CODE) == SI_TIMER).then(|| word(info, SI_TIMERID))
+    (code(info) == SI_TIMER).then(|| word(info, SI_TIMERID))
 }
 
 /// Those of one thread, and the one that a batch in it took by accident.
@@ -87,7 +93,7 @@ pub enum ProcessSignals {}
 
 impl TaskKind for ProcessSignals {
     const NAME: &'static str = "pending signals of the process";
-    const MOVES: &'static str = "the same, those sent to the process as a whole";
+    const MOVES: &'static str = "the same, those sent to the process as a whole; what is sent to it on its way arrives there, once";
     type Image = QueuedSignals;
     type Asked = ();
 
