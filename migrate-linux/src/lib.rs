@@ -1,6 +1,7 @@
 //! The kernel's interface: everything that needs `unsafe` is here and nowhere else.
 
 pub mod cpu;
+pub mod epoll;
 pub mod error;
 pub mod executor;
 pub mod fdpass;

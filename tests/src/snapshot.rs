@@ -238,7 +238,7 @@ fn descriptor(target: String, info: &str) -> Fields {
     let target = nameless(target);
     let unnamed = target.contains(":[") || target.ends_with(" (deleted)");
     let mut fields = Fields::from([("target".to_string(), target)]);
-    let mut locks = 0;
+    let (mut locks, mut registered) = (0, Vec::new());
     for (name, value) in info.lines().filter_map(|line| line.split_once(':')) {
         let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
         match name {
@@ -247,10 +247,8 @@ fn descriptor(target: String, info: &str) -> Fields {
             "ino" if unnamed => {}
             // One line a registration, in no order: the descriptor, events and data count, the inode may be of a pipe.
             "tfd" => {
-                let mut words = value.split(' ');
-                let number = words.next().unwrap_or_default();
-                let rest: Vec<_> = words.take_while(|word| !word.starts_with("ino:")).collect();
-                fields.entry(format!("registered {number}")).or_default().push_str(&rest.join(" "));
+                let rest: Vec<_> = value.split(' ').take_while(|word| !word.starts_with("ino:")).collect();
+                registered.push(rest.join(" "));
             }
             "lock" => {
                 locks += 1;
@@ -263,6 +261,13 @@ fn descriptor(target: String, info: &str) -> Fields {
                 fields.insert(name.into(), value);
             }
         }
+    }
+    registered.sort_unstable();
+    for line in registered {
+        let number = line.split(' ').next().unwrap_or_default();
+        let all = fields.entry(format!("registered {number}")).or_default();
+        all.push_str(&line);
+        all.push(';');
     }
     fields
 }

@@ -51,6 +51,7 @@ impl Descriptors {
         let anew = known.iter().zip(updated).filter(|(_, done)| !done);
         let mut missing: HashMap<_, _> = anew.map(|((object, (image, _), _), _)| (*object, image.clone())).collect();
         missing.extend(told);
+        self.add_what_refers_to_these(&mut missing, &wanted);
         let mut made_now = Vec::with_capacity(missing.len());
         for object in all() {
             if let Some(image) = missing.remove(&object) {
@@ -65,7 +66,8 @@ impl Descriptors {
             file::tie(image, fd, &made)?;
         }
         let highest = table.last().map_or(0, |d| d.number).max(table.len() as i32);
-        if highest >= shell.socket_number() {
+        // One more than these is free for tying them together.
+        if highest + 1 >= shell.socket_number() {
             // Everything goes, also what mappings were made of: they are there by now, or this is not the freeze.
             shell.close_all(highest)?;
             self.installed.clear();
@@ -76,6 +78,27 @@ impl Descriptors {
         self.clear_numbers(table, &made_now.iter().copied().collect(), shell)?;
         self.hand_over(table, shell)?;
         self.connect(&made_now, table, shell)
+    }
+
+    /// With one that is made anew, those that refer to it must be made anew too.
+    fn add_what_refers_to_these(&self, missing: &mut HashMap<ObjectId, FileImage>, wanted: &HashSet<ObjectId>) {
+        if missing.is_empty() {
+            return;
+        }
+        let kept = self.made.iter().filter(|(object, _)| wanted.contains(object));
+        let referring = kept.map(|(object, (image, _))| (object, image, file::refers_to(image)));
+        let referring: Vec<_> = referring.filter(|(_, _, others)| !others.is_empty()).collect();
+        loop {
+            let before = missing.len();
+            for (object, image, others) in &referring {
+                if !missing.contains_key(object) && others.iter().any(|other| missing.contains_key(other)) {
+                    missing.insert(**object, (*image).clone());
+                }
+            }
+            if missing.len() == before {
+                return;
+            }
+        }
     }
 
     /// Those for which there is something to do after the commit.
@@ -136,19 +159,49 @@ impl Descriptors {
 
     /// What ties descriptions to others, or to the process: every one is at its numbers by now.
     fn connect(&self, made_now: &[ObjectId], table: &[Descriptor], shell: &mut Shell) -> Result<()> {
+        let aside = self.put_aside(made_now, table, shell)?;
         let mut batch = Batch::new();
         for object in made_now {
-            if let Some(place) = Placed::of(*object, table)
+            if let Some(place) = Placed::of(*object, table, &aside)
                 && let Some((image, _)) = self.made.get(object)
             {
-                flush_unless_room_for(&mut batch, file::CALLS_TO_CONNECT, shell)?;
-                file::connect(image, place, &mut batch)?;
+                for part in 0..file::parts(image) {
+                    flush_unless_room_for(&mut batch, file::CALLS_TO_CONNECT, shell)?;
+                    file::connect(image, place.part(part), &mut batch)?;
+                }
             }
+        }
+        for number in aside.into_values() {
+            flush_if_full(&mut batch, shell)?;
+            batch.must(libc::SYS_close, [number.into()]);
         }
         if !batch.is_empty() {
             shell.run(&batch)?;
         }
         Ok(())
+    }
+
+    /// Those that refer to others, or are referred to, and are only inside descriptions: they get numbers for now.
+    fn put_aside(
+        &self,
+        made_now: &[ObjectId],
+        table: &[Descriptor],
+        shell: &mut Shell,
+    ) -> Result<HashMap<ObjectId, i32>> {
+        let mut wanted = HashSet::new();
+        for (object, (image, _)) in made_now.iter().filter_map(|object| self.made.get_key_value(object)) {
+            let others = file::refers_to(image);
+            wanted.extend(others.first().map(|_| *object));
+            wanted.extend(others);
+        }
+        for descriptor in table {
+            wanted.remove(&descriptor.object);
+        }
+        let wanted: Vec<ObjectId> = wanted.into_iter().collect();
+        let made = Made::new(&self.made);
+        let fds = wanted.iter().map(|object| Ok(made.fd(*object)?.as_fd())).collect::<Result<Vec<_>>>()?;
+        let numbers = shell.give_aside(&fds)?;
+        Ok(wanted.into_iter().zip(numbers).collect())
     }
 }
 

@@ -438,14 +438,13 @@ impl OpenFiles {
 
     /// What can be opened at the destination while the process still runs, and the descriptors that refer to it.
     pub fn early(&mut self) -> OpenFilesImage {
-        let mut images = self.capture_all(true);
+        // The others are captured again in the freeze; what is wrong with one shows there.
+        let ahead = |image: Result<Option<FileImage>>| image.ok().flatten().filter(file::is_ahead);
+        let mut images: Vec<Option<FileImage>> = self.capture_all(true).into_iter().map(ahead).collect();
+        self.leave_out_what_refers_to_others(&mut images);
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
-        for (shared, image) in self.list.iter_mut().zip(images.drain(..)) {
-            let image = match image {
-                Ok(Some(image)) if file::is_ahead(&image) => image,
-                // It is captured again in the freeze; what is wrong with it shows there.
-                _ => continue,
-            };
+        for (shared, image) in self.list.iter_mut().zip(images) {
+            let Some(image) = image else { continue };
             shared.told = Some(image.clone());
             files.push((shared.object, image));
             let close_on_exec = shared.file.view.info.flags & libc::O_CLOEXEC as u32 != 0;
@@ -457,20 +456,41 @@ impl OpenFiles {
         OpenFilesImage { files, descriptors, inside: Vec::new() }
     }
 
+    /// Leaves out of what can be made ahead what refers to something that cannot.
+    fn leave_out_what_refers_to_others(&self, images: &mut [Option<FileImage>]) {
+        loop {
+            let ahead = self.list.iter().zip(&*images).filter(|(_, image)| image.is_some());
+            let ahead: BTreeSet<ObjectId> = ahead.map(|(shared, _)| shared.object).collect();
+            let mut complete = true;
+            for image in images.iter_mut() {
+                let refers = |image: &FileImage| file::refers_to(image).iter().all(|object| ahead.contains(object));
+                if image.as_ref().is_some_and(|image| !refers(image)) {
+                    (*image, complete) = (None, false);
+                }
+            }
+            if complete {
+                return;
+            }
+        }
+    }
+
     /// None: it is nothing there. `early`: only what may be made before the freeze; some cannot be read while the process runs
     /// without its noticing.
     fn capture_all(&self, early: bool) -> Vec<Result<Option<FileImage>>> {
         let known = KnownFiles { list: &self.list, numbers: self.known() };
         let others = Others::new(&known, &self.fresh);
-        let read = |shared: &SharedFile| match &shared.instead {
+        self.list.iter().map(|shared| self.capture_one(shared, early, &others)).collect()
+    }
+
+    fn capture_one<'a>(&self, shared: &'a SharedFile, early: bool, others: &Others<'a>) -> Result<Option<FileImage>> {
+        match &shared.instead {
             None if early && !file::may_be_ahead(&shared.file.view) => Ok(None),
-            None => file::capture(&shared.file, &others).map(Some),
+            None => file::capture(&shared.file, others.about(shared.told.as_ref())).map(Some),
             Some(instead) => {
                 let image = ReplacedImage::new(instead, &shared.file.view, self.owner);
                 Ok(image.map(FileImage::Replaced))
             }
-        };
-        self.list.iter().map(read).collect()
+        }
     }
 
     /// Reads them, and the file locks, in the frozen process, which has just been looked at again.
@@ -539,6 +559,11 @@ impl Known for KnownFiles<'_> {
         self.at(number).filter(|shared| shared.moves()).map(|shared| (shared.object, &shared.file))
     }
 
+    fn on_inode(&self, inode: u64) -> Vec<(ObjectId, &HeldFile)> {
+        let there = self.list.iter().filter(|shared| shared.moves() && shared.file.view.stat.st_ino == inode);
+        there.map(|shared| (shared.object, &shared.file)).collect()
+    }
+
     fn is_replaced(&self, number: i32) -> bool {
         self.at(number).is_some_and(|shared| !shared.moves())
     }
@@ -549,6 +574,9 @@ fn holds(shared: &SharedFile) -> Result<Vec<OwnedFd>> {
     if shared.moves() { file::holds(&shared.file) } else { Ok(Vec::new()) }
 }
 
+/// Bytes of an fdinfo that is read by an open file.
+const LONGEST_INFO: usize = 1 << 24;
+
 impl OpenInfo {
     fn open(process: i32, number: i32) -> std::io::Result<OpenInfo> {
         let file = File::open(format!("/proc/{process}/fdinfo/{number}"))?;
@@ -557,10 +585,19 @@ impl OpenInfo {
 
     /// The first time takes twice as long as those after it.
     fn read(&self) -> std::io::Result<FdInfo> {
-        let mut text = [0; 2048];
-        match self.file.read_at(&mut text, 0) {
-            Ok(n) if n < text.len() => parse_fdinfo(&text[..n]).map_err(std::io::Error::other),
-            _ => read_fdinfo(self.process, self.number),
+        let mut short = [0; 2048];
+        let mut long = Vec::new();
+        let mut text: &mut [u8] = &mut short;
+        loop {
+            match self.file.read_at(text, 0) {
+                Ok(n) if n < text.len() => return parse_fdinfo(&text[..n]).map_err(std::io::Error::other),
+                // By the same file: its text is made anew, but the kernel keeps the room for it.
+                Ok(n) if n < LONGEST_INFO => {
+                    long.resize(n * 8, 0);
+                    text = &mut long;
+                }
+                _ => return read_fdinfo(self.process, self.number),
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod socket;
 mod timerfd;
 mod unnamed;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -105,6 +106,7 @@ pub struct Others<'a> {
     pub fresh: &'a FreshOptions,
     /// The multicast groups of this host.
     pub groups: Groups,
+    told: Cell<Option<&'a FileImage>>,
 }
 
 /// Who knows them.
@@ -113,6 +115,8 @@ pub trait Known: std::fmt::Debug {
     fn object_of(&self, fd: &OwnedFd) -> Result<Option<ObjectId>>;
     /// What a number of the process refers to. None: nothing; or something else in its place there.
     fn object_at(&self, number: i32) -> Option<(ObjectId, &HeldFile)>;
+    /// Those on an inode of this number, of whatever file system.
+    fn on_inode(&self, inode: u64) -> Vec<(ObjectId, &HeldFile)>;
     /// Whether the operator has put something else in the place of this number.
     fn is_replaced(&self, number: i32) -> bool;
 }
@@ -120,7 +124,23 @@ pub trait Known: std::fmt::Debug {
 impl<'a> Others<'a> {
     /// Those that are known.
     pub fn new(known: &'a dyn Known, fresh: &'a FreshOptions) -> Others<'a> {
-        Others { known, fresh, groups: Groups::default() }
+        Others { known, fresh, groups: Groups::default(), told: Cell::new(None) }
+    }
+
+    /// The same for one of which the destination has been told this.
+    pub fn about(&self, told: Option<&'a FileImage>) -> &Self {
+        self.told.set(told);
+        self
+    }
+
+    /// What it was when the destination was told of it, while the process still ran. None: it has not been.
+    pub fn told_before(&self) -> Option<&'a FileImage> {
+        self.told.get()
+    }
+
+    /// Those on an inode of this number, of whatever file system.
+    pub fn on_inode(&self, inode: u64) -> Vec<(ObjectId, &'a HeldFile)> {
+        self.known.on_inode(inode)
     }
 
     /// The one that `fd` is a duplicate of. Err: the process does not have it.
@@ -129,7 +149,7 @@ impl<'a> Others<'a> {
     }
 
     /// What the process has at a number. None: nothing that moves.
-    pub fn object_at(&self, number: i32) -> Option<(ObjectId, &HeldFile)> {
+    pub fn object_at(&self, number: i32) -> Option<(ObjectId, &'a HeldFile)> {
         self.known.object_at(number)
     }
 
@@ -163,19 +183,35 @@ impl<'a> Made<'a> {
 pub struct Placed<'a> {
     /// One of its numbers.
     pub number: i32,
+    /// Which of its parts is to be connected.
+    pub part: usize,
     table: &'a [Descriptor],
+    /// Where those are for now that have no number.
+    aside: &'a HashMap<ObjectId, i32>,
 }
 
 impl<'a> Placed<'a> {
-    /// By the process's table, ascending. None: no number refers to it.
-    pub fn of(object: ObjectId, table: &'a [Descriptor]) -> Option<Placed<'a>> {
-        let number = table.iter().find(|d| d.object == object)?.number;
-        Some(Placed { number, table })
+    /// By the process's table, ascending, and where those are for now that it refers to and that are not in it. None: no number
+    /// refers to it.
+    pub fn of(object: ObjectId, table: &'a [Descriptor], aside: &'a HashMap<ObjectId, i32>) -> Option<Placed<'a>> {
+        let placed = Placed { number: -1, part: 0, table, aside };
+        Some(Placed { number: placed.number_of(object)?, ..placed })
     }
 
     /// A number of another one.
     pub fn number_of(&self, object: ObjectId) -> Option<i32> {
-        self.table.iter().find(|d| d.object == object).map(|d| d.number)
+        let number = self.table.iter().find(|d| d.object == object).map(|d| d.number);
+        number.or_else(|| self.aside.get(&object).copied())
+    }
+
+    /// For connecting that part of it.
+    pub fn part(self, part: usize) -> Placed<'a> {
+        Placed { part, ..self }
+    }
+
+    /// A number that is free until the process is let go.
+    pub fn spare(&self) -> i32 {
+        self.table.last().map_or(0, |d| d.number.saturating_add(1))
     }
 
     /// What is at a number.
@@ -268,6 +304,10 @@ pub trait FileKind {
     }
     /// Reads it without changing it.
     fn capture(from: &HeldFile, others: &Others<'_>) -> Result<Self::Image>;
+    /// Those that it refers to: with one of these made anew, it must be made anew too.
+    fn refers_to(_image: &Self::Image) -> Vec<ObjectId> {
+        Vec::new()
+    }
     /// Makes it at the destination.
     fn create(image: &Self::Image, new: &mut NewFiles) -> Result<OwnedFd>;
     /// Whether it may be made before the freeze, from what it was then: only where nobody can notice.
@@ -280,7 +320,11 @@ pub trait FileKind {
     fn tie(_image: &Self::Image, _fd: &OwnedFd, _made: &Made<'_>) -> Result<()> {
         Ok(())
     }
-    /// Adds the calls that tie it to other descriptors of its process, or to the process, when all are in place.
+    /// Into how many parts its calls are divided, each of [`CALLS_TO_CONNECT`] at most.
+    fn parts(_image: &Self::Image) -> usize {
+        1
+    }
+    /// Adds the calls of one part that tie it to other descriptors of its process, or to the process, when all are in place.
     fn connect(_image: &Self::Image, _at: Placed<'_>, _batch: &mut Batch) -> Result<()> {
         Ok(())
     }
@@ -382,6 +426,20 @@ macro_rules! file_kinds {
             }
         }
 
+        /// Those that one refers to.
+        pub fn refers_to(image: &FileImage) -> Vec<ObjectId> {
+            match image {
+                $(FileImage::$Kind(image) => $module::$Kind::refers_to(image),)*
+            }
+        }
+
+        /// Into how many parts the calls are divided that tie one to other descriptors.
+        pub fn parts(image: &FileImage) -> usize {
+            match image {
+                $(FileImage::$Kind(image) => $module::$Kind::parts(image),)*
+            }
+        }
+
         /// Ties one to others, in this process.
         pub fn tie(image: &FileImage, fd: &OwnedFd, made: &Made<'_>) -> Result<()> {
             match image {
@@ -478,13 +536,14 @@ pub fn time_here() -> u64 {
     (time.tv_sec.max(0) as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.max(0) as u64)
 }
 
-/// Whether there is something to read now.
-fn is_readable(fd: &OwnedFd) -> Result<bool> {
+/// Which of these events (poll(2), epoll(7)), or errors and hang-ups, one is ready for now.
+fn ready_for(fd: &OwnedFd, events: u32) -> Result<u32> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
-    let mut asked = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    let ready = poll(&mut asked, PollTimeout::ZERO).map_err(Into::into).doing(|| "poll a descriptor".into())?;
-    Ok(ready > 0)
+    let mut asked = [PollFd::new(fd.as_fd(), PollFlags::from_bits_retain(events as i16))];
+    poll(&mut asked, PollTimeout::ZERO).map_err(Into::into).doing(|| "poll a descriptor".into())?;
+    let [asked] = asked;
+    Ok(asked.revents().map_or(0, |ready| u32::from(ready.bits() as u16)))
 }
 
 /// Flags that act when a file is opened, or belong to a descriptor.

@@ -16,7 +16,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
-use super::{FileKind, FileView, HeldFile, NewFiles, Others, is_readable, set_flags, time_here};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, ready_for, set_flags, time_here};
 use crate::error::{Doing, Error, Result};
 use crate::proc::fdinfo::{FdInfo, read_fdinfo};
 use crate::proc::link::LinkTarget;
@@ -86,7 +86,7 @@ impl FileKind for TimerFd {
             let times = timerfd_gettime(&from.duplicate).map_err(Into::into);
             let times = times.doing(|| format!("read timer {number}"))?;
             read = time_here();
-            if !is_readable(&from.duplicate)? {
+            if ready_for(&from.duplicate, libc::EPOLLIN as u32)? == 0 {
                 // Nor had it expired when it was asked.
                 shown = Shown { ticks: 0, left: from_timespec(times.it_value), ..shown };
                 if shown.left > 0 || shown.interval == 0 {

@@ -71,7 +71,10 @@ impl FileKind for Packet {
         let (protocol, index) = match name.as_slice() {
             [_, _, p, q, a, b, c, d, ..] => (u16::from_ne_bytes([*p, *q]), u32::from_ne_bytes([*a, *b, *c, *d])),
             _ => {
-                return Err(Error::Invalid(format!("fd {number}: a packet socket with a name of {} bytes", name.len())));
+                return Err(Error::Invalid(format!(
+                    "fd {number}: a packet socket with a name of {} bytes",
+                    name.len()
+                )));
             }
         };
         let named = |index| if index == 0 { Ok(None) } else { interface_name(index).map(Some) };
