@@ -4,12 +4,10 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use bincode::{Decode, Encode};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd as NixEventFd};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, Others, as_file, flags_now};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, as_file, set_flags};
 use crate::error::{Doing, Error, Result};
-use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::link::LinkTarget;
 use crate::resources::Verdict;
 
@@ -27,6 +25,7 @@ pub enum EventFd {}
 impl FileKind for EventFd {
     const NAME: &'static str = "eventfd";
     const MOVES: &'static str = "64-bit counter, semaphore mode, flags";
+    const AHEAD: bool = true;
     type Image = EventFdImage;
 
     fn recognise(view: &FileView) -> bool {
@@ -44,13 +43,10 @@ impl FileKind for EventFd {
     }
 
     fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<EventFdImage> {
-        use std::os::fd::AsRawFd;
-        // Of the agent's duplicate: the counter is the description's.
-        let number = from.view.number;
-        let info = read_fdinfo(std::process::id() as i32, from.duplicate.as_raw_fd())
-            .doing(|| format!("read descriptor {number}"))?;
-        let info = info.eventfd().ok().flatten().ok_or_else(|| Error::Invalid(format!("fd {number}: no eventfd")))?;
-        Ok(EventFdImage { count: info.count, semaphore: info.semaphore.unwrap_or(false), flags: flags_now(from)? })
+        let FileView { number, info, .. } = &from.view;
+        let told = info.eventfd().ok().flatten().ok_or_else(|| Error::Invalid(format!("fd {number}: no eventfd")))?;
+        let semaphore = told.semaphore.unwrap_or(false);
+        Ok(EventFdImage { count: told.count, semaphore, flags: from.view.status_flags() })
     }
 
     fn create(image: &EventFdImage, _new: &mut NewFiles) -> Result<OwnedFd> {
@@ -58,13 +54,30 @@ impl FileKind for EventFd {
         kind.set(EfdFlags::EFD_SEMAPHORE, image.semaphore);
         let made = NixEventFd::from_value_and_flags(0, kind).map_err(Into::into).doing(|| "make an eventfd".into())?;
         let fd = OwnedFd::from(made);
-        if image.count != 0 {
-            as_file(&fd)?
-                .write_all(&image.count.to_ne_bytes())
-                .doing(|| format!("set an eventfd to {}", image.count))?;
-        }
-        let flags = OFlag::from_bits_truncate(image.flags);
-        fcntl(&fd, FcntlArg::F_SETFL(flags)).map_err(Into::into).doing(|| "set an eventfd's flags".into())?;
+        image.set(&fd)?;
         Ok(fd)
+    }
+
+    fn update(old: &EventFdImage, new: &EventFdImage, fd: &OwnedFd, _files: &NewFiles) -> Result<bool> {
+        if old.semaphore != new.semaphore || (new.semaphore && old.count != new.count) {
+            return Ok(false);
+        }
+        if old.count != new.count && old.count != 0 {
+            let taken = nix::unistd::read(fd, &mut [0; 8]).map_err(Into::into);
+            taken.doing(|| "set an eventfd".into())?;
+        }
+        let count = if old.count == new.count { 0 } else { new.count };
+        EventFdImage { count, ..*new }.set(fd)?;
+        Ok(true)
+    }
+}
+
+impl EventFdImage {
+    /// Of one that has counted nothing yet.
+    fn set(&self, fd: &OwnedFd) -> Result<()> {
+        if self.count != 0 {
+            as_file(fd)?.write_all(&self.count.to_ne_bytes()).doing(|| format!("set an eventfd to {}", self.count))?;
+        }
+        set_flags(fd, self.flags)
     }
 }
