@@ -7,6 +7,8 @@
  *   workload LOG hot MIB HOT_MIB                  HOT_MIB besides rewritten again and again, without a pause
  *   workload LOG threads N                        half of them wait for a futex, half sleep 100 ms at a time
  *   workload LOG files N DIRECTORY                N files open there, each at an offset of its own
+ *   workload LOG timers N                         N timers by descriptor: some periodic, some due in an hour, some not set
+ *   workload LOG epolls N                         N epolls of 100 eventfds each
  *   workload LOG mappings N                       N mappings of one page each
  *
  * Each millisecond the first thread, and with `threads` the last one too, notes in LOG, a shared mapping of the file, what
@@ -26,9 +28,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -209,11 +214,15 @@ static void run_threads(uint32_t n) {
     for (uint32_t i = 1; i < n; i++) pthread_join(threads[i], NULL);
 }
 
-static void run_files(uint32_t n, const char *directory) {
+static void allow_descriptors(uint32_t n) {
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     if (limit.rlim_cur < n + 16) limit.rlim_cur = limit.rlim_max < n + 16 ? limit.rlim_max : n + 16;
     setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void run_files(uint32_t n, const char *directory) {
+    allow_descriptors(n);
     const int ways[] = {O_RDWR, O_RDONLY, O_WRONLY | O_APPEND};
     int *fds = calloc(n, sizeof *fds);
     if (!fds) wrong("no memory for %u files", n);
@@ -229,6 +238,52 @@ static void run_files(uint32_t n, const char *directory) {
     for (uint32_t i = 0; i < n; i++)
         if (lseek(fds[i], 0, SEEK_CUR) != (off_t)i + 1 || (fcntl(fds[i], F_GETFL) & (O_ACCMODE | O_APPEND)) != ways[i % 3])
             wrong("file %u is not open as it was", i);
+}
+
+static void run_timers(uint32_t n) {
+    allow_descriptors(n);
+    int *fds = calloc(n, sizeof *fds);
+    if (!fds) wrong("no memory for %u timers", n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct itimerspec hour = {.it_value = {3600, i}}, often = {{0, 10000000}, {0, 10000000}};
+        fds[i] = timerfd_create(i % 2 ? CLOCK_MONOTONIC : CLOCK_REALTIME, TFD_CLOEXEC);
+        if (fds[i] < 0) wrong("cannot make timer %u: %s", i, strerror(errno));
+        if (i % 3 && timerfd_settime(fds[i], 0, i % 3 == 1 ? &hour : &often, NULL)) wrong("cannot set timer %u", i);
+    }
+    run();
+    for (uint32_t i = 0; i < n; i++) {
+        struct itimerspec is;
+        if (timerfd_gettime(fds[i], &is)) wrong("timer %u: %s", i, strerror(errno));
+        int set = is.it_value.tv_sec || is.it_value.tv_nsec, often = is.it_interval.tv_nsec == 10000000;
+        if (set != (i % 3 != 0) || often != (i % 3 == 2) || is.it_value.tv_sec > 3600) wrong("timer %u is not as it was", i);
+    }
+}
+
+static void run_epolls(uint32_t n) {
+    enum { EACH = 100 };
+    allow_descriptors(n + EACH);
+    int *epolls = calloc(n, sizeof *epolls), events[EACH];
+    if (!epolls) wrong("no memory for %u epolls", n);
+    for (uint32_t i = 0; i < EACH; i++)
+        if ((events[i] = eventfd(0, EFD_CLOEXEC)) < 0) wrong("cannot make eventfd %u: %s", i, strerror(errno));
+    for (uint32_t i = 0; i < n; i++) {
+        if ((epolls[i] = epoll_create1(EPOLL_CLOEXEC)) < 0) wrong("cannot make epoll %u: %s", i, strerror(errno));
+        for (uint32_t k = 0; k < EACH; k++) {
+            struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)i << 32 | k};
+            if (epoll_ctl(epolls[i], EPOLL_CTL_ADD, events[k], &event)) wrong("epoll %u: %s", i, strerror(errno));
+        }
+    }
+    run();
+    for (uint32_t k = 0; k < EACH; k++) {
+        uint64_t one = 1;
+        if (write(events[k], &one, 8) != 8) wrong("eventfd %u: %s", k, strerror(errno));
+        for (uint32_t i = 0; i < n; i++) {
+            struct epoll_event event;
+            if (epoll_wait(epolls[i], &event, 1, 0) != 1 || event.data.u64 != ((uint64_t)i << 32 | k))
+                wrong("epoll %u does not tell of eventfd %u", i, k);
+        }
+        if (read(events[k], &one, 8) != 8) wrong("eventfd %u: %s", k, strerror(errno));
+    }
 }
 
 static void run_mappings(uint32_t n) {
@@ -281,6 +336,8 @@ int main(int argc, char **argv) {
         check_area(&hot);
     } else if (!strcmp(mode, "threads")) run_threads((uint32_t)n);
     else if (!strcmp(mode, "files") && argc > 4) run_files((uint32_t)n, argv[4]);
+    else if (!strcmp(mode, "timers")) run_timers((uint32_t)n);
+    else if (!strcmp(mode, "epolls")) run_epolls((uint32_t)n);
     else if (!strcmp(mode, "mappings")) run_mappings((uint32_t)n);
     else return fprintf(stderr, "workload: no mode %s\n", mode), 2;
     shared->head.verdict = 1;

@@ -30,6 +30,8 @@ WORKLOADS = [
     Workload("threads-200", "200 threads", ("threads", "200"), 8 * MIB, reference(153, 318)),
     Workload("threads-2000", "2000 threads", ("threads", "2000"), 48 * MIB),
     Workload("files-1000", "1000 files", ("files", "1000", "{files}"), 1 * MIB, reference(102, 291)),
+    Workload("timers-1000", "1000 timers", ("timers", "1000"), 1 * MIB),
+    Workload("epolls-100", "100 epolls of 100 items", ("epolls", "100"), 1 * MIB),
     Workload("mappings-10000", "10 000 mappings", ("mappings", "10000"), 48 * MIB),
 ]
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
