@@ -111,9 +111,46 @@ fn a_socket() {
     refuses("a_socket", "import socket; s = socket.socket(socket.AF_VSOCK)", &["fd 3", "vsock socket", "close it"]);
 }
 
+/// How to get a descriptor of each of these, as an expression; its words.
+const KERNELS_OWN: &[(&str, &str)] = &[
+    ("call(300, 0, 0)", "a fanotify cannot move: "),
+    ("call(323, 1)", "a userfaultfd cannot move: "),
+    (
+        "call(298, words('IIQ', 1, 128, 0) + bytes(112), 0, -1, -1, 0)",
+        "a performance counter (perf_event_open) cannot move: ",
+    ),
+    ("call(321, 0, words('IIIII', 1, 4, 8, 16, 0) + bytes(100), 120)", "a BPF map cannot move: "),
+    ("call(444, words('Q', 1), 8, 0)", "a Landlock ruleset cannot move: "),
+    ("call(425, 4, bytes(120))", "an io_uring cannot move: "),
+    ("call(447, 0)", "secret memory (memfd_secret) cannot move: "),
+    ("call(430, b'tmpfs', 0)", "a file system being configured (fsopen) cannot move: "),
+    ("call(41, 40, 1, 0)", "vsock socket — this kind of socket cannot move: "),
+    ("call(41, 38, 5, 0)", "AF_ALG socket (the kernel's cryptography) — this kind of socket cannot move: "),
+    ("call(41, 44, 3, 0)", "XDP socket — this kind of socket cannot move: "),
+    ("call(257, -100, b'/dev/kvm', 2)", "/dev/kvm — devices cannot move; "),
+];
+
 #[test]
-fn a_fanotify() {
-    refuses("a_fanotify", "import ctypes; ctypes.CDLL(None).fanotify_init(0, 0)", &["fd 3", "fanotify", "close it"]);
+fn what_only_the_kernel_knows() {
+    let test = "what_only_the_kernel_knows";
+    let Some(hosts) = take(test) else { return };
+    for (expression, words) in KERNELS_OWN {
+        let before = format!(
+            "import ctypes, struct\nwords = struct.pack\ndef call(*arguments): return ctypes.CDLL(None).syscall(*arguments)\n\
+             fd = {expression}\nif fd < 0: open('lacks', 'w')"
+        );
+        let ticker = Ticker::start(&hosts, &before);
+        if ticker.0.path("lacks").exists() {
+            skipped(test, &format!("this kernel does not give {words}"));
+            continue;
+        }
+        let why = ticker.push(&hosts, &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
+        assert!(
+            why.contains(words) && why.contains("close it, or leave it behind: --fd 3=close"),
+            "no {words:?} in: {why}"
+        );
+        ticker.unharmed();
+    }
 }
 
 /// Listens in its namespace for as long as the test lasts.

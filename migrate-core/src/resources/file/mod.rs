@@ -15,6 +15,7 @@ pub mod replaced;
 mod signalfd;
 pub mod socket;
 mod timerfd;
+mod unmovable;
 mod unnamed;
 
 use std::cell::Cell;
@@ -359,7 +360,7 @@ macro_rules! file_kinds {
         /// What preflight says of a description. What no kind recognises cannot move.
         pub fn preflight(view: &FileView) -> Verdict {
             $(if $module::$Kind::recognise(view) { return $module::$Kind::preflight(view); })*
-            unknown(view)
+            unmovable::verdict(view)
         }
 
         /// The same by what only a duplicate of it, or its process, tells.
@@ -403,7 +404,7 @@ macro_rules! file_kinds {
             $(if $module::$Kind::recognise(&from.view) {
                 return $module::$Kind::capture(from, others).map(FileImage::$Kind).capturing($module::$Kind::NAME);
             })*
-            match unknown(&from.view) {
+            match unmovable::verdict(&from.view) {
                 Verdict::Unsupported(why) => Err(Error::Refused(vec![why])),
                 _ => Err(Error::Invalid("a descriptor of no kind".into())),
             }
@@ -512,23 +513,6 @@ pub fn listed(numbers: &[i32]) -> String {
 }
 
 pub use unnamed::is_unnamed;
-
-fn unknown(view: &FileView) -> Verdict {
-    let what = match &view.link {
-        LinkTarget::Path { path, .. } => format!("{} — this kind of file", path.display()),
-        LinkTarget::Socket(_) => {
-            let name = view.socket.map_or("socket".into(), socket::name_of);
-            format!("{name} — this kind of socket")
-        }
-        LinkTarget::AnonInode(name) => format!("{} — this kind of descriptor", String::from_utf8_lossy(name)),
-        LinkTarget::Memfd { name } => format!("memfd {} — this kind of file", String::from_utf8_lossy(name)),
-        LinkTarget::Namespace { .. } => "a namespace — namespaces".into(),
-        LinkTarget::Pipe(_) => "a pipe of an unknown kind".into(),
-        LinkTarget::Other(text) => format!("{} — this kind of descriptor", String::from_utf8_lossy(text)),
-    };
-    let number = view.number;
-    Verdict::Unsupported(format!("fd {number}: {what} cannot move yet; {}", or_instead(&[number])))
-}
 
 /// This host's CLOCK_BOOTTIME, nanoseconds.
 pub fn time_here() -> u64 {

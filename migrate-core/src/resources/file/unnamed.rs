@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use bincode::{Decode, Encode};
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_PATH, O_TMPFILE, S_IFREG};
 
+use super::unmovable::is_secret_memory;
 use super::{CHANGEABLE, Content, FileKind, FileView, HeldFile, NewFiles, Others, open_again, seek_to, set_flags};
 use crate::error::{Doing, Error, Result};
 use crate::proc::link::LinkTarget;
@@ -44,6 +45,7 @@ impl FileKind for Unnamed {
     fn recognise(view: &FileView) -> bool {
         view.file_type() == S_IFREG
             && matches!(view.link, LinkTarget::Memfd { .. } | LinkTarget::Path { deleted: true, .. })
+            && !is_secret_memory(view)
     }
 
     fn preflight(view: &FileView) -> Verdict {
