@@ -19,6 +19,7 @@ pub mod pidfd;
 pub mod pipes;
 pub mod posix_timers;
 pub mod process_memory;
+pub mod pty;
 pub mod regs;
 pub mod remote;
 pub mod sched;

@@ -19,7 +19,7 @@ fn may_change(name: &str, before: &str, after: &str) -> bool {
         }
         // What is left of a timer's time; 0 says that it is not set.
         "it_value" => (before == "(0, 0)") == (after == "(0, 0)"),
-        // A terminal does not move; preflight says so.
+        // A terminal whose other end stays does not move; preflight says so.
         "tty_nr" => after == "0",
         _ => false,
     }

@@ -123,7 +123,14 @@ os.close(slave)
 ";
     let started = start(&hosts, before, "print('hello'); print(sys.stdin.read() == '', flush=True)");
     let log = format!("1,2=file:{}", started.path("log").display());
-    refused(&hosts, &started, &[], &["fd 0", "/dev/pts/", "--fd 0=close|null|file:PATH"]);
+    let words = [
+        "fd 0,1,2: the terminal /dev/pts/",
+        ", whose master process ",
+        " (sleep) has as fd ",
+        " and stays; ",
+        "--fd 0,1,2=close|null|file:PATH",
+    ];
+    refused(&hosts, &started, &[], &words);
     let started = moves(started, &["--fd", "0=null", "--fd", &log]);
     assert_eq!(started.text("log"), "hello\nTrue\n");
 }

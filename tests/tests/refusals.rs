@@ -141,7 +141,7 @@ fn what_only_the_kernel_knows() {
         );
         let ticker = Ticker::start(&hosts, &before);
         if ticker.0.path("lacks").exists() {
-            skipped(test, &format!("this kernel does not give {words}"));
+            skipped(test, &format!("this kernel does not give what is {:?}", words.trim_end_matches(" cannot move: ")));
             continue;
         }
         let why = ticker.push(&hosts, &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));

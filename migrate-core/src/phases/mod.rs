@@ -19,6 +19,7 @@ pub mod source;
 mod standstill;
 mod stop;
 mod subject;
+mod terminals;
 pub use subject::boot_id;
 mod transfer;
 mod undo;

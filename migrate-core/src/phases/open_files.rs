@@ -15,6 +15,7 @@ use nix::sys::stat::FileStat;
 
 use super::freeze::FrozenProcess;
 use super::outside_ends;
+use super::terminals::Terminals;
 use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::both;
@@ -96,6 +97,7 @@ pub struct OpenFiles {
     private_pipes: BTreeSet<u64>,
     /// The descriptions with locks of their own of which it is known that no other process has them.
     private_locks: BTreeSet<ObjectId>,
+    terminals: Terminals,
     /// What the options of sockets are that nobody has set.
     fresh: FreshOptions,
     /// What the operator puts in the place of these numbers, and the owner of files that are made for that.
@@ -169,6 +171,7 @@ impl OpenFiles {
         self.name_by_first_numbers(pid)?;
         findings.obstacles.extend(self.shared_pipes(pid)?);
         findings.obstacles.extend(self.shared_locks(pid)?);
+        findings.obstacles.extend(self.shared_terminals(pid)?);
         if !std::mem::replace(&mut self.looked, true) {
             let missing = self.fds.keys().filter(|number| numbers.binary_search(number).is_err());
             findings.obstacles.extend(missing.map(|number| format!("--fd {number}: it has no descriptor {number}")));
@@ -250,6 +253,23 @@ impl OpenFiles {
         Ok(held.into_iter().map(|(_, reason)| reason).collect())
     }
 
+    fn shared_terminals(&mut self, pid: i32) -> Result<Vec<String>> {
+        let moving = self.list.iter().filter(|shared| shared.moves());
+        let ends = moving.filter_map(|shared| {
+            file::terminal_of(&shared.file.view).map(|(terminal, master)| (terminal, master, shared.numbers.as_slice()))
+        });
+        self.terminals.refuse_shared(pid, ends)
+    }
+
+    /// Whether this terminal (tty_nr of proc_pid_stat(5)) moves with them.
+    pub fn have_terminal(&self, device: i32) -> bool {
+        let moving = self.list.iter().filter(|shared| shared.moves());
+        let mut terminals = moving.filter_map(|shared| file::terminal_of(&shared.file.view));
+        // The kernel's form of a device number with 12 bits of major and 20 of minor (linux/kdev_t.h `new_encode_dev`).
+        let device_of = |number: u32| i64::from(number & 0xff | 136 << 8 | (number & !0xff) << 12);
+        terminals.any(|(number, is_master)| is_master && i64::from(device) == device_of(number))
+    }
+
     /// Searches all processes for the descriptions that have locks, of which that is not known: a lock that is given up here would be
     /// theirs too.
     fn shared_locks(&mut self, pid: i32) -> Result<Vec<String>> {
@@ -289,7 +309,11 @@ impl OpenFiles {
             }
         }
         let (mut findings, (infos, stats)) = match now {
-            Some(now) => (Findings { obstacles: self.shared_pipes(pid)?, losses: Vec::new() }, now),
+            Some(now) => {
+                let mut obstacles = self.shared_pipes(pid)?;
+                obstacles.extend(self.shared_terminals(pid)?);
+                (Findings { obstacles, losses: Vec::new() }, now)
+            }
             None => (self.look(pid, pidfd)?, (self.read_infos()?, self.read_stats()?)),
         };
         for (shared, (info, stat)) in self.list.iter_mut().zip(infos.into_iter().zip(stats)) {

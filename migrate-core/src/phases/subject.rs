@@ -169,9 +169,6 @@ impl Subject {
         let others = other_threads(pid)?;
         obstacles.extend(reasons_of(pid, &others));
         let mut losses = Vec::new();
-        if stat.tty_nr != 0 {
-            losses.push("it leaves its controlling terminal behind".into());
-        }
         if others.iter().map(|(_, status)| status).chain([&status]).any(|status| status.seccomp.unwrap_or(0) != 0) {
             losses.push(confinement::RISK.into());
         }
@@ -194,6 +191,9 @@ impl Subject {
         let findings = files.look(pid, &pidfd)?;
         obstacles.extend(findings.obstacles);
         losses.extend(findings.losses);
+        if stat.tty_nr != 0 && !files.have_terminal(stat.tty_nr) {
+            losses.push("it leaves its controlling terminal behind".into());
+        }
         obstacles.extend(files.find_content(&mut space.unnamed));
         obstacles.extend(objects_held_by_others(pid, &space)?);
         let searched_objects = space.unnamed.objects.len();

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 use nix::libc::{S_IFBLK, S_IFCHR};
 use nix::sys::stat::{major, minor};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again, or_instead};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again, or_instead, terminal_of};
 use crate::error::{Error, Result};
 use crate::resources::Verdict;
 
@@ -34,7 +34,7 @@ impl FileKind for Device {
     type Image = DeviceImage;
 
     fn recognise(view: &FileView) -> bool {
-        matches!(view.file_type(), S_IFCHR | S_IFBLK)
+        matches!(view.file_type(), S_IFCHR | S_IFBLK) && terminal_of(view).is_none()
     }
 
     fn preflight(view: &FileView) -> Verdict {

@@ -10,6 +10,8 @@ mod eventfd;
 mod inotify;
 mod pidfd;
 mod pipe;
+mod pty_master;
+mod pty_slave;
 mod regular;
 pub mod replaced;
 mod signalfd;
@@ -237,6 +239,8 @@ pub struct NewFiles {
     contents: HashMap<u32, Content>,
     /// Pipes made so far, by their inode on the source.
     pipes: HashMap<u64, pipe::NewPipe>,
+    /// Masters of pseudo terminals that were made so far, by their numbers.
+    ptys: HashMap<u32, OwnedFd>,
 }
 
 /// A file without a name that has been made.
@@ -251,7 +255,15 @@ pub struct Content {
 impl NewFiles {
     /// For the new process `process`, as this one sees it.
     pub fn new(process: i32, same_kernel: bool, frozen: bool) -> NewFiles {
-        NewFiles { same_kernel, frozen, process, came: None, contents: HashMap::new(), pipes: HashMap::new() }
+        NewFiles {
+            same_kernel,
+            frozen,
+            process,
+            came: None,
+            contents: HashMap::new(),
+            pipes: HashMap::new(),
+            ptys: HashMap::new(),
+        }
     }
 
     /// `sent`: the source's [`time_here`] when what they are made from was sent. `got`: when it came.
@@ -497,6 +509,17 @@ file_kinds! {
     Raw = raw,
     Packet = packet,
     Netlink = netlink,
+    PtyMaster = pty_master,
+    PtySlave = pty_slave,
+}
+
+/// The pseudo terminal that something is an end of: its number, and whether that end is the master. Pure.
+pub fn terminal_of(view: &FileView) -> Option<(u32, bool)> {
+    if pty_slave::PtySlave::recognise(view) {
+        return Some((nix::sys::stat::minor(view.stat.st_rdev) as u32, false));
+    }
+    let index = view.info.extra("tty-index").filter(|_| pty_master::PtyMaster::recognise(view))?;
+    Some((std::str::from_utf8(index).ok()?.parse().ok()?, true))
 }
 
 /// What to do about descriptors that cannot move.

@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::pidfd::{self, PidFd as LinuxPidFd};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, Others, set_flags};
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, or_instead, set_flags};
 use crate::error::{Doing, Error, Result};
 use crate::proc::fdinfo::FdInfo;
 use crate::proc::link::LinkTarget;
@@ -111,7 +111,8 @@ fn who(from: &HeldFile) -> std::result::Result<Who, String> {
     }
     // 0: of another PID namespace.
     let name = std::fs::read_to_string(format!("/proc/{seen}/comm")).unwrap_or_default();
-    Err(format!("fd {number}: a pidfd of process {seen} ({}), which stays; have the program close it", name.trim_end()))
+    let (name, instead) = (name.trim_end(), or_instead(&[*number]));
+    Err(format!("fd {number}: a pidfd of process {seen} ({name}), which stays; {instead}"))
 }
 
 #[cfg(test)]

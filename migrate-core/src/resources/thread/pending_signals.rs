@@ -93,7 +93,8 @@ pub enum ProcessSignals {}
 
 impl TaskKind for ProcessSignals {
     const NAME: &'static str = "pending signals of the process";
-    const MOVES: &'static str = "the same, those sent to the process as a whole; what is sent to it on its way arrives there, once";
+    const MOVES: &'static str =
+        "the same, those sent to the process as a whole; what is sent to it on its way arrives there, once";
     type Image = QueuedSignals;
     type Asked = ();
 
