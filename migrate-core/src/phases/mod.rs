@@ -7,6 +7,7 @@ mod freeze;
 pub use freeze::LOWEST;
 mod locks;
 pub use locks::take_again_in;
+mod held_files;
 mod kernel_state;
 mod open_files;
 mod outside_ends;

@@ -1,19 +1,18 @@
 //! The process's open files: found and held by duplicates while it runs, and looked at again in the freeze, where only what has
 //! changed since costs more than two microseconds.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 use migrate_linux::kcmp;
 use migrate_linux::libc;
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::remote::Batch;
-use migrate_linux::sockets::family_type_protocol;
 use nix::sys::stat::FileStat;
 
 use super::freeze::FrozenProcess;
+use super::held_files::{OpenInfo, hold, hold_duplicate};
 use super::outside_ends;
 use super::terminals::Terminals;
 use crate::error::{Doing, Error, Result};
@@ -21,7 +20,7 @@ use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::both;
 use crate::memory::unnamed::Unnamed;
 use crate::plan::Instead;
-use crate::proc::fdinfo::{FdInfo, parse_fdinfo, read_fdinfo};
+use crate::proc::fdinfo::FdInfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::proc::listing::{count_fds, read_fds};
@@ -29,7 +28,7 @@ use crate::resources::Verdict;
 use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::address::Bound;
 use crate::resources::file::socket::options::FreshOptions;
-use crate::resources::file::{self, FileImage, FileView, HeldFile, Known, Others, SocketView};
+use crate::resources::file::{self, FileImage, HeldFile, Known, Others};
 use crate::resources::process::file_locks::{self, FileLock};
 
 /// An open file description and the descriptors that refer to it.
@@ -79,12 +78,11 @@ impl SharedFile {
     }
 }
 
-/// An fdinfo file, and whose it is.
-#[derive(Debug)]
-struct OpenInfo {
-    file: File,
-    process: i32,
-    number: i32,
+/// Descriptions on one inode, by their places in the list: those from an earlier look, and new ones in the kernel's order.
+#[derive(Default)]
+struct Alike {
+    known: Vec<usize>,
+    new: Vec<usize>,
 }
 
 /// All of them.
@@ -130,10 +128,10 @@ impl OpenFiles {
         let new = self.keep_known(pid, &numbers)?;
         let stats = self.read_stats()?;
         // Descriptors of one description are on one inode; only those need comparing.
-        let mut by_inode: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
+        let mut by_inode: BTreeMap<(u64, u64), Alike> = BTreeMap::new();
         if !new.is_empty() {
             for (i, shared) in self.list.iter().enumerate().filter(|(_, shared)| shared.moves()) {
-                by_inode.entry(inode(&shared.file)).or_default().push(i);
+                by_inode.entry(inode(&shared.file)).or_default().known.push(i);
             }
         }
         for number in new {
@@ -153,12 +151,16 @@ impl OpenFiles {
                 }
                 continue;
             }
-            let candidates = by_inode.entry(inode(&held)).or_default();
-            match self.same_description(&held.duplicate, candidates)? {
-                Some(i) => self.list[i].numbers.push(number),
-                None => {
+            let alike = by_inode.entry(inode(&held)).or_default();
+            if let Some(i) = self.same_description(&held.duplicate, &alike.known)? {
+                self.list[i].numbers.push(number);
+                continue;
+            }
+            match self.place_of(&held.duplicate, &alike.new)? {
+                Ok(place) => self.list[alike.new[place]].numbers.push(number),
+                Err(place) => {
                     if self.examine(held, info, vec![number], &mut findings) {
-                        candidates.push(self.list.len() - 1);
+                        alike.new.insert(place, self.list.len() - 1);
                     }
                 }
             }
@@ -449,6 +451,20 @@ impl OpenFiles {
         Ok(None)
     }
 
+    /// The place of what this is a duplicate of among some in the kernel's order. Err: where it belongs.
+    fn place_of(&self, duplicate: &OwnedFd, in_order: &[usize]) -> Result<std::result::Result<usize, usize>> {
+        let own = std::process::id() as i32;
+        let mut failure = None;
+        let place = in_order.binary_search_by(|&i| {
+            let order = kcmp::file_order(own, self.list[i].file.duplicate.as_raw_fd(), own, duplicate.as_raw_fd());
+            order.unwrap_or_else(|error| {
+                failure = Some(error);
+                Ordering::Equal
+            })
+        });
+        failure.map_or(Ok(place), |error| Err(Error::io("compare descriptors (kcmp)".into(), error)))
+    }
+
     /// The highest descriptor.
     pub fn highest(&self) -> i32 {
         self.list.iter().flat_map(|f| f.numbers.iter().copied()).max().unwrap_or(0)
@@ -517,10 +533,30 @@ impl OpenFiles {
         }
     }
 
+    /// What the kernel was just about to change is read once more.
+    fn capture_settled(&self) -> Vec<Result<Option<FileImage>>> {
+        let known = KnownFiles { list: &self.list, numbers: self.known() };
+        let others = Others::new(&known, &self.fresh);
+        let capture = |shared| self.capture_one(shared, false, &others);
+        let mut images: Vec<_> = self.list.iter().map(capture).collect();
+        let is_settled = |shared: &SharedFile, image: &Result<Option<FileImage>>| match image {
+            Ok(Some(image)) => file::is_settled(image, &shared.file),
+            _ => Ok(true),
+        };
+        for (shared, image) in self.list.iter().zip(&mut images) {
+            match is_settled(shared, image) {
+                Ok(true) => {}
+                Ok(false) => *image = capture(shared),
+                Err(error) => *image = Err(error),
+            }
+        }
+        images
+    }
+
     /// Reads them, and the file locks, in the frozen process, which has just been looked at again.
     pub fn capture(&self, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<FileLock>)> {
         let (mut files, mut locks) = (Vec::new(), Vec::new());
-        for (shared, image) in self.list.iter().zip(self.capture_all(false)) {
+        for (shared, image) in self.list.iter().zip(self.capture_settled()) {
             let view = &shared.file.view;
             if shared.moves() {
                 locks.extend(file_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
@@ -598,34 +634,6 @@ fn holds(shared: &SharedFile) -> Result<Vec<OwnedFd>> {
     if shared.moves() { file::holds(&shared.file) } else { Ok(Vec::new()) }
 }
 
-/// Bytes of an fdinfo that is read by an open file.
-const LONGEST_INFO: usize = 1 << 24;
-
-impl OpenInfo {
-    fn open(process: i32, number: i32) -> std::io::Result<OpenInfo> {
-        let file = File::open(format!("/proc/{process}/fdinfo/{number}"))?;
-        Ok(OpenInfo { file, process, number })
-    }
-
-    /// The first time takes twice as long as those after it.
-    fn read(&self) -> std::io::Result<FdInfo> {
-        let mut short = [0; 2048];
-        let mut long = Vec::new();
-        let mut text: &mut [u8] = &mut short;
-        loop {
-            match self.file.read_at(text, 0) {
-                Ok(n) if n < text.len() => return parse_fdinfo(&text[..n]).map_err(std::io::Error::other),
-                // By the same file: its text is made anew, but the kernel keeps the room for it.
-                Ok(n) if n < LONGEST_INFO => {
-                    long.resize(n * 8, 0);
-                    text = &mut long;
-                }
-                _ => return read_fdinfo(self.process, self.number),
-            }
-        }
-    }
-}
-
 fn inode(held: &HeldFile) -> (u64, u64) {
     (held.view.stat.st_dev, held.view.stat.st_ino)
 }
@@ -644,33 +652,4 @@ fn read_close_on_exec(descriptors: &mut [Descriptor], process: &mut FrozenProces
         }
     }
     Ok(())
-}
-
-/// Takes a duplicate, and reads what it is. None: the number came to mean another one meanwhile.
-fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFile, OpenInfo)>> {
-    let duplicate = pidfd.get_fd(number)?;
-    let info = OpenInfo::open(pid, number)?;
-    let view = view(number, read_fd_link(pid, number)?, info.read()?, &duplicate)?;
-    let same = kcmp::same_file(std::process::id() as i32, duplicate.as_raw_fd(), pid, number)?;
-    Ok(same.then_some((HeldFile { process: pid, view, duplicate, content: None }, info)))
-}
-
-/// Reads what a duplicate is. `number`: that of the description which it is inside.
-fn hold_duplicate(pid: i32, number: i32, duplicate: OwnedFd) -> std::io::Result<(HeldFile, OpenInfo)> {
-    let (own, own_number) = (std::process::id() as i32, duplicate.as_raw_fd());
-    let info = OpenInfo::open(own, own_number)?;
-    let view = view(number, read_fd_link(own, own_number)?, info.read()?, &duplicate)?;
-    Ok((HeldFile { process: pid, view, duplicate, content: None }, info))
-}
-
-fn view(number: i32, link: LinkTarget, info: FdInfo, duplicate: &OwnedFd) -> std::io::Result<FileView> {
-    let stat = nix::sys::stat::fstat(duplicate)?;
-    let socket = match link {
-        LinkTarget::Socket(_) => {
-            let [domain, kind, protocol] = family_type_protocol(duplicate)?;
-            Some(SocketView { domain, kind, protocol })
-        }
-        _ => None,
-    };
-    Ok(FileView { number, link, info, stat, socket })
 }

@@ -253,34 +253,46 @@ struct Shown {
 
 /// `tfd:        5 events:       19 data:        5  pos:0 ino:1 sdev:e` (fs/eventpoll.c `ep_show_fdinfo`). Err: the line.
 fn items(info: &FdInfo) -> std::result::Result<Vec<Shown>, String> {
-    let lines = info.extra.iter().filter(|(key, _)| key == b"tfd").map(|(_, value)| String::from_utf8_lossy(value));
-    lines.map(|line| item(&line).ok_or_else(|| line.into_owned())).collect()
+    let lines = info.extra.iter().filter(|(key, _)| key == b"tfd").map(|(_, value)| value);
+    lines.map(|line| item(line).ok_or_else(|| String::from_utf8_lossy(line).into_owned())).collect()
 }
 
-fn item(line: &str) -> Option<Shown> {
-    let line = line.replace(':', " ");
-    let mut words = line.split_whitespace();
-    let number = words.next()?.parse().ok()?;
-    let mut value = |name: &str| -> Option<&str> {
-        words.find(|w| *w == name)?;
-        words.next()
+fn item(line: &[u8]) -> Option<Shown> {
+    let mut words = line.split(|byte| matches!(byte, b' ' | b':')).filter(|word| !word.is_empty());
+    let number = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    let mut value = |name: &[u8]| {
+        words.find(|word| *word == name)?;
+        u64::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 16).ok()
     };
-    let events = u32::from_str_radix(value("events")?, 16).ok()?;
-    let data = u64::from_str_radix(value("data")?, 16).ok()?;
-    let inode = u64::from_str_radix(value("ino")?, 16).ok()?;
-    Some(Shown { number, events, data, inode })
+    let events = u32::try_from(value(b"events")?).ok()?;
+    Some(Shown { number, events, data: value(b"data")?, inode: value(b"ino")? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn lines_are_understood() {
-        let line = "       5 events: 80000019 data:         cafe00000005  pos:0 ino:1f03 sdev:e";
+        let line = b"       5 events: 80000019 data:         cafe00000005  pos:0 ino:1f03 sdev:e";
         let expected = Shown { number: 5, events: 0x8000_0019, data: 0xcafe_0000_0005, inode: 0x1f03 };
         assert_eq!(item(line), Some(expected));
-        assert_eq!(item("5 events: x"), None);
-        assert_eq!(item(""), None);
+        assert_eq!(item(b"5 events: x"), None);
+        assert_eq!(item(b""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_understood(number in 0..i32::MAX, events: u32, data: u64, inode: u64, device: u32) {
+            // As the kernel prints it.
+            let line = format!("{number:8} events: {events:8x} data: {data:16x}  pos:0 ino:{inode:x} sdev:{device:x}");
+            prop_assert_eq!(item(line.as_bytes()), Some(Shown { number, events, data, inode }));
+        }
+
+        #[test]
+        fn any_line(line: Vec<u8>) {
+            let _ = item(&line);
+        }
     }
 }

@@ -317,6 +317,10 @@ pub trait FileKind {
     }
     /// Reads it without changing it.
     fn capture(from: &HeldFile, others: &Others<'_>) -> Result<Self::Image>;
+    /// Whether it is still as it was read a moment ago: only where the kernel itself may be just about to change it.
+    fn is_settled(_image: &Self::Image, _from: &HeldFile) -> Result<bool> {
+        Ok(true)
+    }
     /// Those that it refers to: with one of these made anew, it must be made anew too.
     fn refers_to(_image: &Self::Image) -> Vec<ObjectId> {
         Vec::new()
@@ -419,6 +423,13 @@ macro_rules! file_kinds {
             match unmovable::verdict(&from.view) {
                 Verdict::Unsupported(why) => Err(Error::Refused(vec![why])),
                 _ => Err(Error::Invalid("a descriptor of no kind".into())),
+            }
+        }
+
+        /// Whether one is still as it was read a moment ago.
+        pub fn is_settled(image: &FileImage, from: &HeldFile) -> Result<bool> {
+            match image {
+                $(FileImage::$Kind(image) => $module::$Kind::is_settled(image, from).capturing($module::$Kind::NAME),)*
             }
         }
 

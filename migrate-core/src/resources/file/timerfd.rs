@@ -115,6 +115,11 @@ impl FileKind for TimerFd {
         Ok(TimerFdImage { clock, flags: from.view.status_flags(), how, interval, ticks, next })
     }
 
+    /// One that is due, and whose expiration is not counted yet, looks as if it were not set.
+    fn is_settled(image: &TimerFdImage, from: &HeldFile) -> Result<bool> {
+        Ok(image.next != Expiry::Never || image.ticks > 0 || ready_for(&from.duplicate, libc::EPOLLIN as u32)? == 0)
+    }
+
     fn create(image: &TimerFdImage, new: &mut NewFiles) -> Result<OwnedFd> {
         let clock = clock_id(image.clock).ok_or_else(|| Error::Invalid(format!("a timer of clock {}", image.clock)))?;
         let made = timerfd_create(clock, TimerfdFlags::CLOEXEC).map_err(Into::into);
