@@ -164,3 +164,14 @@ assert epoll.poll(5) == [(mine, select.EPOLLIN)]
 ";
     moves(start(&hosts, &before, after), &["--fd", "7,8,9=null"]);
 }
+
+#[test]
+fn a_listener_that_another_process_has_too_moves_with_a_warning() {
+    let Some(hosts) = take("a_listener_that_another_process_has_too_moves_with_a_warning") else { return };
+    let before =
+        "import socket\ns = socket.socket(); s.bind(('127.0.0.1', 20401)); s.listen(); s.set_inheritable(True)\nhold()";
+    let started = start(&hosts, before, "");
+    let report = hosts.push(started.pid, Host::Alpha, "beta", &[]).moved().unwrap_or_else(|e| panic!("{e}"));
+    let warned = |words: &str| report.warnings.iter().any(|warning| warning.contains(words));
+    assert!(warned("fd 3: process ") && warned("(sleep) has this TCP socket too, as fd 3"), "{:?}", report.warnings);
+}

@@ -29,6 +29,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_tcp_connection", "a TCP connection from 127.0.0.1:20222 to 127.0.0.1:20221"),
     ("refused_tcp_waiting", "for which 2 connections wait"),
     ("refused_netlink_queue", "a netlink socket with messages that the program has not read"),
+    ("refused_tcp_keys", "keys for signed connections"),
     ("refused_udp_bpf", "its filter is an eBPF program"),
     ("refused_udp_corked", "a UDP socket with data that it holds back"),
 ];

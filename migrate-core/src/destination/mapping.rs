@@ -63,6 +63,7 @@ pub fn build(
     }
     let numbers = Numbers { pid: offer.pid, group: offer.group, session: offer.session };
     let taken: Vec<(u64, u64)> = skeleton.layout.vmas.iter().map(|v| (v.start, v.end)).collect();
+    make_room_for_descriptors(control, skeleton.highest_descriptor);
     let shell = Shell::make(numbers, &taken, skeleton.highest_descriptor, init.spawn_namespace())?;
     let named = init.named(shell.pid)?;
     fault::point(22, control)?;
@@ -354,4 +355,13 @@ fn open_mapped_file(file: &MappedFile, compared: bool) -> Result<OwnedFd> {
 
 fn path_of(file: &MappedFile) -> &Path {
     Path::new(OsStr::from_bytes(&file.path))
+}
+
+/// This process makes them in the freeze. Having threads, it waits for all CPUs whenever its table of descriptors grows
+/// (fs/file.c, `expand_fdtable`: synchronize_rcu): ten milliseconds each time.
+fn make_room_for_descriptors(any: &TcpStream, highest: i32) {
+    const MOST: i32 = 1 << 16;
+    const OWN: i32 = 200;
+    // It may not have so many: then it is found out when they are made.
+    let _ = rustix::io::fcntl_dupfd_cloexec(any, highest.clamp(0, MOST) + OWN);
 }

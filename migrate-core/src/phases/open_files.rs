@@ -13,11 +13,11 @@ use nix::sys::stat::FileStat;
 
 use super::freeze::FrozenProcess;
 use super::held_files::{OpenInfo, hold, hold_duplicate};
-use super::outside_ends;
+use super::outside_ends::{self, SharedSockets};
 use super::terminals::Terminals;
 use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
-use crate::in_two::both;
+use crate::in_two::{both, in_two};
 use crate::memory::unnamed::Unnamed;
 use crate::plan::Instead;
 use crate::proc::fdinfo::FdInfo;
@@ -27,6 +27,7 @@ use crate::proc::listing::{count_fds, read_fds};
 use crate::resources::Verdict;
 use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::address::Bound;
+use crate::resources::file::socket::memberships::Groups;
 use crate::resources::file::socket::options::FreshOptions;
 use crate::resources::file::{self, FileImage, HeldFile, Known, Others};
 use crate::resources::process::file_locks::{self, FileLock};
@@ -93,6 +94,7 @@ pub struct OpenFiles {
     next_object: u32,
     /// The pipes of which it is known that no other process has them.
     private_pipes: BTreeSet<u64>,
+    sockets: SharedSockets,
     /// The descriptions with locks of their own of which it is known that no other process has them.
     private_locks: BTreeSet<ObjectId>,
     terminals: Terminals,
@@ -172,6 +174,8 @@ impl OpenFiles {
         self.tell_obstacles(&mut findings);
         self.name_by_first_numbers(pid)?;
         findings.obstacles.extend(self.shared_pipes(pid)?);
+        let moving = self.list.iter().filter(|shared| shared.moves());
+        findings.losses.extend(self.sockets.look(pid, moving.map(|shared| (&shared.file, shared.numbers.as_slice())))?);
         findings.obstacles.extend(self.shared_locks(pid)?);
         findings.obstacles.extend(self.shared_terminals(pid)?);
         if !std::mem::replace(&mut self.looked, true) {
@@ -477,10 +481,10 @@ impl OpenFiles {
     }
 
     /// What can be opened at the destination while the process still runs, and the descriptors that refer to it.
-    pub fn early(&mut self) -> OpenFilesImage {
+    pub fn early(&mut self) -> Result<OpenFilesImage> {
         // The others are captured again in the freeze; what is wrong with one shows there.
         let ahead = |image: Result<Option<FileImage>>| image.ok().flatten().filter(file::is_ahead);
-        let mut images: Vec<Option<FileImage>> = self.capture_all(true).into_iter().map(ahead).collect();
+        let mut images: Vec<Option<FileImage>> = self.capture_all(true)?.into_iter().map(ahead).collect();
         self.leave_out_what_refers_to_others(&mut images);
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
         for (shared, image) in self.list.iter_mut().zip(images) {
@@ -493,7 +497,7 @@ impl OpenFiles {
         }
         descriptors.sort_by_key(|d| d.number);
         // What is not there yet cannot be inside anything.
-        OpenFilesImage { files, descriptors, inside: Vec::new() }
+        Ok(OpenFilesImage { files, descriptors, inside: Vec::new() })
     }
 
     /// Leaves out of what can be made ahead what refers to something that cannot.
@@ -516,16 +520,18 @@ impl OpenFiles {
 
     /// None: it is nothing there. `early`: only what may be made before the freeze; some cannot be read while the process runs
     /// without its noticing.
-    fn capture_all(&self, early: bool) -> Vec<Result<Option<FileImage>>> {
+    fn capture_all(&self, early: bool) -> Result<Vec<Result<Option<FileImage>>>> {
         let known = KnownFiles { list: &self.list, numbers: self.known() };
-        let others = Others::new(&known, &self.fresh);
-        self.list.iter().map(|shared| self.capture_one(shared, early, &others)).collect()
+        let groups = Groups::default();
+        let others = Others::new(&known, &self.fresh, &groups);
+        let mut list: Vec<&SharedFile> = self.list.iter().collect();
+        in_two(&mut list, |shared| Ok(self.capture_one(shared, early, others)))
     }
 
-    fn capture_one<'a>(&self, shared: &'a SharedFile, early: bool, others: &Others<'a>) -> Result<Option<FileImage>> {
+    fn capture_one<'a>(&self, shared: &'a SharedFile, early: bool, others: Others<'a>) -> Result<Option<FileImage>> {
         match &shared.instead {
             None if early && !file::may_be_ahead(&shared.file.view) => Ok(None),
-            None => file::capture(&shared.file, others.about(shared.told.as_ref())).map(Some),
+            None => file::capture(&shared.file, &others.about(shared.told.as_ref())).map(Some),
             Some(instead) => {
                 let image = ReplacedImage::new(instead, &shared.file.view, self.owner);
                 Ok(image.map(FileImage::Replaced))
@@ -534,11 +540,12 @@ impl OpenFiles {
     }
 
     /// What the kernel was just about to change is read once more.
-    fn capture_settled(&self) -> Vec<Result<Option<FileImage>>> {
+    fn capture_settled(&self) -> Result<Vec<Result<Option<FileImage>>>> {
+        let mut images = self.capture_all(false)?;
         let known = KnownFiles { list: &self.list, numbers: self.known() };
-        let others = Others::new(&known, &self.fresh);
-        let capture = |shared| self.capture_one(shared, false, &others);
-        let mut images: Vec<_> = self.list.iter().map(capture).collect();
+        let groups = Groups::default();
+        let others = Others::new(&known, &self.fresh, &groups);
+        let capture = |shared| self.capture_one(shared, false, others);
         let is_settled = |shared: &SharedFile, image: &Result<Option<FileImage>>| match image {
             Ok(Some(image)) => file::is_settled(image, &shared.file),
             _ => Ok(true),
@@ -550,13 +557,13 @@ impl OpenFiles {
                 Err(error) => *image = Err(error),
             }
         }
-        images
+        Ok(images)
     }
 
     /// Reads them, and the file locks, in the frozen process, which has just been looked at again.
     pub fn capture(&self, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<FileLock>)> {
         let (mut files, mut locks) = (Vec::new(), Vec::new());
-        for (shared, image) in self.list.iter().zip(self.capture_settled()) {
+        for (shared, image) in self.list.iter().zip(self.capture_settled()?) {
             let view = &shared.file.view;
             if shared.moves() {
                 locks.extend(file_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);

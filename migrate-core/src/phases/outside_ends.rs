@@ -1,16 +1,16 @@
 //! The other ends of what a process has open, where another process has them: they would be parted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
-use migrate_linux::kcmp;
+use migrate_linux::{kcmp, libc};
 
 use crate::error::{Doing, Result};
 use crate::proc::link::{LinkTarget, parse_link};
 use crate::proc::listing::for_each_fd_of_others;
-use crate::resources::file::{HeldFile, listed, or_instead};
+use crate::resources::file::{HeldFile, listed, or_instead, socket};
 
 /// A pipe that another process has open too would be cut in two. Its inode, and the reason in words. `pipes`: by inode, with the
 /// numbers that the process has them at.
@@ -39,8 +39,45 @@ pub fn of_pipes(pid: i32, pipes: &BTreeMap<u64, Vec<i32>>) -> Result<Vec<(u64, S
     Ok(holders.into_iter().map(reason).collect())
 }
 
+/// The sockets of a process of which it is known whether another one has them too. Those of unix are left out: they have other ends.
+#[derive(Debug, Default)]
+pub struct SharedSockets(BTreeSet<u64>);
+
+impl SharedSockets {
+    /// What is lost of those that are new: both processes have them afterwards. In words.
+    pub fn look<'a>(&mut self, pid: i32, all: impl Iterator<Item = At<'a>>) -> Result<Vec<String>> {
+        let mut new = BTreeMap::new();
+        for (held, numbers) in all {
+            if let (LinkTarget::Socket(inode), Some(sort)) = (&held.view.link, held.view.socket)
+                && sort.domain != libc::AF_UNIX
+                && self.0.insert(*inode)
+            {
+                new.insert(*inode, (socket::name_of(sort), numbers));
+            }
+        }
+        let mut reasons = Vec::new();
+        if new.is_empty() {
+            return Ok(reasons);
+        }
+        let looked = for_each_fd_of_others(&[pid, std::process::id() as i32], |other, entry, link| {
+            if let LinkTarget::Socket(inode) = parse_link(link)
+                && let Some((name, ours)) = new.get(&inode)
+            {
+                reasons.push(format!(
+                    "fd {}: process {other} ({}) has this {name} too, as fd {}, and keeps it: what comes for it here goes on coming there",
+                    listed(ours),
+                    name_of(other),
+                    entry.file_name().to_string_lossy()
+                ));
+            }
+        });
+        looked.doing(|| "list the processes".into())?;
+        Ok(reasons)
+    }
+}
+
 /// A description, and the numbers that the process has it at.
-type At<'a> = (&'a HeldFile, &'a [i32]);
+pub type At<'a> = (&'a HeldFile, &'a [i32]);
 
 /// Descriptions that another process has too, and with them their locks. In words.
 pub fn of_locks<'a>(pid: i32, locked: impl Iterator<Item = At<'a>>) -> Result<Vec<String>> {

@@ -105,7 +105,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             other => return Err(peer.unexpected(&other)),
         }
         fault::point(2, peer.stream())?;
-        let files = subject.files.early();
+        let files = subject.files.early()?;
         peer.send(&ToDestination::Early(Early { files, threads: subject.early_threads()? }))?;
         match peer.receive()? {
             ToSource::Made => {}

@@ -20,7 +20,6 @@ mod timerfd;
 mod unmovable;
 mod unnamed;
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -102,14 +101,14 @@ pub struct HeldFile {
 }
 
 /// The descriptions of the frozen process, for one that refers to others.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Others<'a> {
-    known: &'a dyn Known,
+    known: &'a (dyn Known + Sync),
     /// What the options of sockets are that nobody has set.
     pub fresh: &'a FreshOptions,
     /// The multicast groups of this host.
-    pub groups: Groups,
-    told: Cell<Option<&'a FileImage>>,
+    pub groups: &'a Groups,
+    told: Option<&'a FileImage>,
 }
 
 /// Who knows them.
@@ -126,19 +125,18 @@ pub trait Known: std::fmt::Debug {
 
 impl<'a> Others<'a> {
     /// Those that are known.
-    pub fn new(known: &'a dyn Known, fresh: &'a FreshOptions) -> Others<'a> {
-        Others { known, fresh, groups: Groups::default(), told: Cell::new(None) }
+    pub fn new(known: &'a (dyn Known + Sync), fresh: &'a FreshOptions, groups: &'a Groups) -> Others<'a> {
+        Others { known, fresh, groups, told: None }
     }
 
     /// The same for one of which the destination has been told this.
-    pub fn about(&self, told: Option<&'a FileImage>) -> &Self {
-        self.told.set(told);
-        self
+    pub fn about(self, told: Option<&'a FileImage>) -> Others<'a> {
+        Others { told, ..self }
     }
 
     /// What it was when the destination was told of it, while the process still ran. None: it has not been.
     pub fn told_before(&self) -> Option<&'a FileImage> {
-        self.told.get()
+        self.told
     }
 
     /// Those on an inode of this number, of whatever file system.

@@ -110,8 +110,9 @@ pub fn put_in(datagrams: &[Datagram], socket: &OwnedFd, bound: &Bound) -> Result
     let mut raw: [Option<OwnedFd>; 2] = [None, None];
     for datagram in datagrams {
         if shared {
-            // Among several with one port the one that is connected to the sender gets it.
-            connect_to(socket, &datagram.from)?;
+            // Among several with one port the one that is connected to the sender gets it. Where no way leads to the sender from here,
+            // it goes to any of them; that it came to another is found below.
+            let _ = connect_to(socket, &datagram.from);
         }
         let (from, to) = ends(datagram, bound, device)?;
         let domain = if from.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };

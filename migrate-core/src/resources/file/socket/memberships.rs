@@ -3,11 +3,11 @@
 //! No call lists a socket's groups. Those of the host are in /proc/net/igmp and igmp6, and of each the socket can be asked whether it
 //! has joined it, and with which filter (MCAST_MSFILTER, RFC 3678). Anycast addresses of a socket (IPV6_JOIN_ANYCAST) show nowhere.
 
-use std::cell::OnceCell;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 use bincode::{Decode, Encode};
 use migrate_linux::{libc, sockopt};
@@ -27,7 +27,7 @@ pub struct Membership {
 
 /// The groups of this host, read when they are first wanted.
 #[derive(Debug, Default)]
-pub struct Groups(OnceCell<Vec<(u32, IpAddr)>>);
+pub struct Groups(OnceLock<Vec<(u32, IpAddr)>>);
 
 /// Of include/uapi/linux/in.h.
 const MCAST_JOIN_GROUP: i32 = 42;

@@ -3,13 +3,14 @@
 //! A listener is made in the freeze, and listens before the commit, so that a port that is taken is found in time. Until the commit
 //! a filter keeps out whoever wants to connect: it is not refused, and tries again a second later by itself.
 //!
-//! Refused: a connection, at any stage, and a listener for which connections wait. Those that get through to the source's listener
-//! between the freeze and the commit are reset. Lost: SYN cookies under way, and an error that waits.
+//! Refused: a connection, at any stage, a listener for which connections wait, and one with keys for signed connections. Those that
+//! get through to the source's listener between the freeze and the commit are reset. Lost: SYN cookies under way, and an error that
+//! waits.
 
 use std::os::fd::OwnedFd;
 
 use bincode::{Decode, Encode};
-use migrate_linux::{libc, sockopt};
+use migrate_linux::{libc, sockopt, tcp_diag};
 use rustix::event::PollFlags;
 
 use super::address::{Bound, local, peer};
@@ -90,6 +91,26 @@ fn obstacle(from: &HeldFile) -> Result<Option<String>> {
     Ok(Some(format!("fd {number}: {why}")))
 }
 
+/// Why a listener stays that only takes signed connections: the kernel does not give out the keys.
+fn keys(from: &HeldFile) -> Result<Option<String>> {
+    let inode = from.view.stat.st_ino;
+    let signed = match tcp_diag::listeners_with_keys() {
+        Ok(found) => found.iter().any(|one| u64::from(*one) == inode),
+        // A kernel that does not tell.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(Error::io("read which sockets have keys".into(), e)),
+    };
+    // TCP_AO_INFO of include/uapi/linux/tcp.h: ENOENT where there are none.
+    let signed = signed || sockopt::get(&from.duplicate, libc::IPPROTO_TCP, 40, &mut [0; 64]).is_ok();
+    let number = from.view.number;
+    Ok(signed.then(|| {
+        format!(
+            "fd {number}: a TCP socket with keys for signed connections (TCP_MD5SIG, TCP_AO), which are not moved; {}",
+            or_instead(&[number])
+        )
+    }))
+}
+
 impl FileKind for Tcp {
     const NAME: &'static str = "TCP socket";
     const MOVES: &'static str = "closed, bound or listening: address, port, device, reuseport groups, options, backlog, classic filter; not connections, nor listeners for which connections wait. The address must be on the destination, and the port free";
@@ -108,7 +129,11 @@ impl FileKind for Tcp {
     }
 
     fn examine(from: &HeldFile) -> Result<Verdict> {
-        match obstacle(from)? {
+        let why = match obstacle(from)? {
+            None => keys(from)?,
+            why => why,
+        };
+        match why {
             Some(why) => Ok(Verdict::Unsupported(why)),
             None => super::group_program(from),
         }
