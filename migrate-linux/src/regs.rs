@@ -121,7 +121,8 @@ impl Registers {
 /// Calls that return EINTR at a stop and can be made again without harm (signal(7), "Interruption of system calls by stop
 /// signals", and measurement).
 fn hides_interruption(call: u64) -> bool {
-    const CALLS: [i64; 13] = [
+    // Of these read and write, connect and the like only on a socket that has a time-out.
+    const CALLS: [i64; 21] = [
         libc::SYS_epoll_wait,
         libc::SYS_epoll_pwait,
         libc::SYS_epoll_pwait2,
@@ -134,6 +135,14 @@ fn hides_interruption(call: u64) -> bool {
         libc::SYS_recvfrom,
         libc::SYS_recvmsg,
         libc::SYS_recvmmsg,
+        libc::SYS_read,
+        libc::SYS_readv,
+        libc::SYS_sendto,
+        libc::SYS_sendmsg,
+        libc::SYS_sendmmsg,
+        libc::SYS_write,
+        libc::SYS_writev,
+        libc::SYS_connect,
         libc::SYS_msgrcv,
     ];
     CALLS.iter().any(|&c| c as u64 == call)
