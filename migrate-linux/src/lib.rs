@@ -37,6 +37,8 @@ pub mod throttle;
 pub mod timerfd;
 pub mod tracee;
 mod traps;
+pub mod unix_diag;
+pub mod unix_messages;
 pub mod userfault_events;
 pub mod userfaultfd;
 
