@@ -8,9 +8,12 @@ use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 
 use super::shell::Shell;
+use super::unix_group;
 use crate::error::{Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::in_two;
+use crate::resources::file::socket::unix_making::UnixSockets;
+use crate::resources::file::socket::unix_places::Places;
 use crate::resources::file::{self, FileImage, Made, NewFiles, Placed};
 
 /// What has been made, and what is at its number.
@@ -18,6 +21,22 @@ use crate::resources::file::{self, FileImage, Made, NewFiles, Placed};
 pub struct Descriptors {
     made: HashMap<ObjectId, (FileImage, OwnedFd)>,
     installed: Vec<Descriptor>,
+    unix: UnixSockets,
+}
+
+/// Descriptions for which there is something to do after the commit.
+#[derive(Debug)]
+pub struct GoingLive {
+    files: Vec<(FileImage, OwnedFd)>,
+    /// Where the files of unix sockets are until then.
+    _places: Places,
+}
+
+impl GoingLive {
+    /// Does it; nothing can be taken back. What failed.
+    pub fn go_live(self) -> Vec<Error> {
+        self.files.iter().filter_map(|(image, fd)| file::go_live(image, fd).err()).collect()
+    }
 }
 
 /// Whether a peer's table makes sense: ascending, and no number beyond what a kernel gives.
@@ -36,6 +55,7 @@ impl Descriptors {
         let mut told: HashMap<ObjectId, FileImage> = files.into_iter().collect();
         let all = || table.iter().map(|d| d.object).chain(inside.iter().copied());
         let wanted: HashSet<ObjectId> = all().collect();
+        let retold: HashSet<ObjectId> = told.keys().copied().collect();
         let mut known = Vec::with_capacity(self.made.len());
         for (object, made) in self.made.iter_mut().filter(|(object, _)| wanted.contains(object)) {
             known.push((*object, made, told.remove(object)));
@@ -51,7 +71,9 @@ impl Descriptors {
         let anew = known.iter().zip(updated).filter(|(_, done)| !done);
         let mut missing: HashMap<_, _> = anew.map(|((object, (image, _), _), _)| (*object, image.clone())).collect();
         missing.extend(told);
+        unix_group::spread(&mut missing, &self.made, &wanted);
         self.add_what_refers_to_these(&mut missing, &wanted);
+        new.unix = unix_group::make(&mut self.unix, &missing, &self.made, &new, shell)?;
         let mut made_now = Vec::with_capacity(missing.len());
         for object in all() {
             if let Some(image) = missing.remove(&object) {
@@ -65,6 +87,9 @@ impl Descriptors {
         for (image, fd) in made_now.iter().filter_map(|object| self.made.get(object)) {
             file::tie(image, fd, &made)?;
         }
+        let changed: HashSet<ObjectId> = made_now.iter().copied().chain(retold).collect();
+        let unix = unix_group::finished(&self.made, &wanted, |object| changed.contains(&object));
+        self.unix.finish(&unix, &made, shell)?;
         let highest = table.last().map_or(0, |d| d.number).max(table.len() as i32);
         // One more than these is free for tying them together.
         if highest + 1 >= shell.socket_number() {
@@ -101,10 +126,10 @@ impl Descriptors {
         }
     }
 
-    /// Those for which there is something to do after the commit.
-    pub fn going_live(&mut self) -> Vec<(FileImage, OwnedFd)> {
+    /// What is left to do after the commit.
+    pub fn going_live(&mut self) -> GoingLive {
         let later = self.made.extract_if(|_, (image, _)| file::goes_live(image));
-        later.map(|(_, made)| made).collect()
+        GoingLive { files: later.map(|(_, made)| made).collect(), _places: self.unix.take_places() }
     }
 
     /// Closes numbers that are no longer used, or that are to be something else.

@@ -9,6 +9,7 @@ mod prepare;
 mod running;
 mod shell;
 mod threads;
+mod unix_group;
 mod verify;
 
 use std::collections::HashMap;

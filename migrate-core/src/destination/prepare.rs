@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Making;
+use super::descriptors::GoingLive;
 use super::shell::Shell;
 use super::threads::Standing;
 use crate::error::{Capturing, Doing, Error, Result};
@@ -21,7 +22,7 @@ use crate::image::Final;
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
-use crate::resources::file::{self, FileImage, NewFiles};
+use crate::resources::file::NewFiles;
 use crate::resources::process::file_locks::{self, AT_ONCE, FileLock};
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
@@ -37,7 +38,7 @@ pub struct Runnable {
     live: bool,
     job_control: JobControl,
     /// Descriptions for which there is something to do after the commit.
-    going_live: Vec<(FileImage, OwnedFd)>,
+    going_live: Option<GoingLive>,
     named: Named,
     /// Its state file. Dropped after the process has been killed.
     arrival: Option<Arrival>,
@@ -122,7 +123,7 @@ pub fn prepare(
         threads: Vec::new(),
         live: false,
         job_control,
-        going_live,
+        going_live: Some(going_live),
         named,
         arrival: None,
     };
@@ -270,10 +271,8 @@ impl Runnable {
             ]));
         }
         self.live = true;
-        for (image, fd) in self.going_live.drain(..) {
-            if let Err(error) = file::go_live(&image, &fd) {
-                tracing::error!("process {}, which runs here now: {error}", self.pid);
-            }
+        for error in self.going_live.take().map(GoingLive::go_live).unwrap_or_default() {
+            tracing::error!("process {}, which runs here now: {error}", self.pid);
         }
         if let Err(error) = self.let_run(control) {
             // Those that are left go on when they are let go of, and the process stands at worst.

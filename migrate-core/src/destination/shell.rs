@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use migrate_linux::pidfd::PidFd;
 use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, RemoteSyscalls};
 use migrate_linux::spawn::{self, Numbers};
@@ -15,6 +16,7 @@ use crate::error::{Doing, Error, Result};
 use crate::image::layout::{TASK_SIZE, find_hole};
 use crate::phases::LOWEST;
 use crate::proc::maps::{Mapping, Name, read_maps};
+use crate::resources::file::socket::unix_calls::NewProcess;
 
 /// A process that is being made. Dropped before it is let go, it dies.
 pub struct Shell {
@@ -26,6 +28,7 @@ pub struct Shell {
     pub executor: Executor,
     /// Its memory.
     pub memory: ProcessMemory,
+    pidfd: PidFd,
     /// This end of its socket.
     socket: UnixStream,
     /// The number of its end.
@@ -57,6 +60,7 @@ impl Shell {
             None => spawn::spawn(numbers)?,
         };
         let made = Newborn(pid);
+        let pidfd = PidFd::open(pid).doing(|| format!("open new process {pid}"))?;
         let thread = Seized::seize(pid, true)?;
         thread.interrupt()?;
         let (mut main, _) = thread.wait_stopped()?;
@@ -70,7 +74,7 @@ impl Shell {
         let executor = Executor::inject(&mut main, copy, hole, foothold, libc::SIGURG)?;
         let socket_number = empty(&executor, &mut main, its_end.as_raw_fd(), highest)?;
         std::mem::forget(made);
-        Ok(Shell { pid, main: Some(main), executor, memory, socket, socket_number })
+        Ok(Shell { pid, main: Some(main), executor, memory, pidfd, socket, socket_number })
     }
 
     /// Runs one batch in its first thread.
@@ -168,6 +172,20 @@ impl Shell {
     /// Takes its first thread out: from here on its end is somebody else's business.
     pub fn let_go(mut self) -> Result<Stopped> {
         self.main.take().ok_or_else(|| Error::Invalid("the process has been let go".into()))
+    }
+}
+
+impl NewProcess for Shell {
+    fn give(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<i32>> {
+        Shell::give(self, fds)
+    }
+
+    fn run(&mut self, batch: &Batch) -> Result<remote::Results> {
+        Shell::run(self, batch)
+    }
+
+    fn take(&self, number: i32) -> Result<OwnedFd> {
+        self.pidfd.get_fd(number).doing(|| format!("take descriptor {number} of new process {}", self.pid))
     }
 }
 

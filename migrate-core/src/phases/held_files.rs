@@ -88,5 +88,5 @@ fn view(number: i32, link: LinkTarget, info: FdInfo, duplicate: &OwnedFd) -> std
         }
         _ => None,
     };
-    Ok(FileView { number, link, info, stat, socket })
+    Ok(FileView { number, link, info, stat, socket, unix: None })
 }

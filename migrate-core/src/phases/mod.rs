@@ -24,3 +24,4 @@ mod terminals;
 pub use subject::boot_id;
 mod transfer;
 mod undo;
+mod unix_peers;

@@ -15,6 +15,7 @@ use super::freeze::FrozenProcess;
 use super::held_files::{OpenInfo, hold, hold_duplicate};
 use super::outside_ends::{self, SharedSockets};
 use super::terminals::Terminals;
+use super::unix_peers::UnixPeers;
 use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::{both, in_two};
@@ -98,6 +99,7 @@ pub struct OpenFiles {
     /// The descriptions with locks of their own of which it is known that no other process has them.
     private_locks: BTreeSet<ObjectId>,
     terminals: Terminals,
+    unix: UnixPeers,
     /// What the options of sockets are that nobody has set.
     fresh: FreshOptions,
     /// What the operator puts in the place of these numbers, and the owner of files that are made for that.
@@ -125,6 +127,10 @@ impl OpenFiles {
     /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined. While the process
     /// runs, what changes meanwhile is left to the next look.
     pub fn look(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
+        self.look_at(pid, pidfd, false)
+    }
+
+    fn look_at(&mut self, pid: i32, pidfd: &PidFd, still: bool) -> Result<Findings> {
         let mut findings = Findings::default();
         let numbers = read_fds(pid).doing(|| format!("list the descriptors of {pid}"))?;
         let new = self.keep_known(pid, &numbers)?;
@@ -170,9 +176,11 @@ impl OpenFiles {
         for (shared, stat) in self.list.iter_mut().zip(stats) {
             shared.is_now(stat)?;
         }
-        self.look_inside(&mut findings)?;
+        self.unix.ask(&mut self.list, still)?;
+        self.look_inside(still, &mut findings)?;
         self.tell_obstacles(&mut findings);
         self.name_by_first_numbers(pid)?;
+        self.unix.connect(pid, &mut self.list, still, &mut findings)?;
         findings.obstacles.extend(self.shared_pipes(pid)?);
         let moving = self.list.iter().filter(|shared| shared.moves());
         findings.losses.extend(self.sockets.look(pid, moving.map(|shared| (&shared.file, shared.numbers.as_slice())))?);
@@ -214,14 +222,15 @@ impl OpenFiles {
     }
 
     /// Looks for descriptions that are inside others, and drops those that are nowhere any more.
-    fn look_inside(&mut self, findings: &mut Findings) -> Result<()> {
+    fn look_inside(&mut self, still: bool, findings: &mut Findings) -> Result<()> {
         let mut found: Vec<bool> = self.list.iter().map(|shared| !shared.numbers.is_empty()).collect();
         let mut to_do: Vec<usize> = (0..found.len()).filter(|i| found[*i]).collect();
         while let Some(i) = to_do.pop() {
             for duplicate in holds(&self.list[i])? {
                 let number = self.list[i].file.view.number;
-                let (held, info) = hold_duplicate(self.list[i].file.process, number, duplicate)
+                let (mut held, info) = hold_duplicate(self.list[i].file.process, number, duplicate)
                     .doing(|| format!("look at what is inside descriptor {number}"))?;
+                self.unix.note(&mut held, still);
                 let same_inode =
                     |(_, shared): &(usize, &SharedFile)| shared.moves() && inode(&shared.file) == inode(&held);
                 let candidates: Vec<usize> = self.list.iter().enumerate().filter(same_inode).map(|(i, _)| i).collect();
@@ -310,6 +319,7 @@ impl OpenFiles {
             let compare = || Ok::<_, Error>((self.compare(pid, &known)?, self.read_stats()?));
             let (compared, infos) = both(known.len(), compare, || self.read_infos())?;
             let (same, stats) = compared?;
+            self.unix.ask(&mut self.list, true)?;
             if same.iter().all(|same| *same == Some(true)) && self.holds_nothing()? {
                 now = Some((infos?, stats));
             }
@@ -318,9 +328,11 @@ impl OpenFiles {
             Some(now) => {
                 let mut obstacles = self.shared_pipes(pid)?;
                 obstacles.extend(self.shared_terminals(pid)?);
-                (Findings { obstacles, losses: Vec::new() }, now)
+                let mut findings = Findings { obstacles, losses: Vec::new() };
+                self.unix.connect(pid, &mut self.list, true, &mut findings)?;
+                (findings, now)
             }
-            None => (self.look(pid, pidfd)?, (self.read_infos()?, self.read_stats()?)),
+            None => (self.look_at(pid, pidfd, true)?, (self.read_infos()?, self.read_stats()?)),
         };
         for (shared, (info, stat)) in self.list.iter_mut().zip(infos.into_iter().zip(stats)) {
             shared.file.view.info = info;
@@ -485,6 +497,9 @@ impl OpenFiles {
         // The others are captured again in the freeze; what is wrong with one shows there.
         let ahead = |image: Result<Option<FileImage>>| image.ok().flatten().filter(file::is_ahead);
         let mut images: Vec<Option<FileImage>> = self.capture_all(true)?.into_iter().map(ahead).collect();
+        // What one is inside of is filled in the freeze.
+        let inside = self.list.iter().zip(&mut images).filter(|(shared, _)| shared.numbers.is_empty());
+        inside.for_each(|(_, image)| *image = None);
         self.leave_out_what_refers_to_others(&mut images);
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
         for (shared, image) in self.list.iter_mut().zip(images) {

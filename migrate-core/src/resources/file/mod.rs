@@ -33,7 +33,8 @@ use nix::sys::stat::FileStat;
 use socket::address::Bound;
 use socket::memberships::Groups;
 use socket::options::FreshOptions;
-use socket::{netlink, packet, raw, tcp, udp};
+use socket::unix::UnixView;
+use socket::{netlink, packet, raw, tcp, udp, unix};
 
 use super::Verdict;
 use crate::error::{Capturing, Doing, Error, Result};
@@ -54,6 +55,8 @@ pub struct FileView {
     pub stat: FileStat,
     /// What kind of socket it is, if it is one.
     pub socket: Option<SocketView>,
+    /// What is known of a unix socket beside.
+    pub unix: Option<UnixView>,
 }
 
 /// What a socket is from its beginning (socket(7): SO_DOMAIN, SO_TYPE, SO_PROTOCOL).
@@ -239,6 +242,8 @@ pub struct NewFiles {
     pipes: HashMap<u64, pipe::NewPipe>,
     /// Masters of pseudo terminals that were made so far, by their numbers.
     ptys: HashMap<u32, OwnedFd>,
+    /// Unix sockets, which are made all together, by their inode on the source.
+    pub unix: HashMap<u32, OwnedFd>,
 }
 
 /// A file without a name that has been made.
@@ -261,6 +266,7 @@ impl NewFiles {
             contents: HashMap::new(),
             pipes: HashMap::new(),
             ptys: HashMap::new(),
+            unix: HashMap::new(),
         }
     }
 
@@ -327,6 +333,10 @@ pub trait FileKind {
     fn create(image: &Self::Image, new: &mut NewFiles) -> Result<OwnedFd>;
     /// Whether it may be made before the freeze, from what it was then: only where nobody can notice.
     const AHEAD: bool = false;
+    /// The same of this one.
+    fn is_ahead(_image: &Self::Image) -> bool {
+        Self::AHEAD
+    }
     /// Makes what was made from `old` what it would be from `new`. Ok(false): it must be made anew.
     fn update(_old: &Self::Image, _new: &Self::Image, _fd: &OwnedFd, _files: &NewFiles) -> Result<bool> {
         Ok(false)
@@ -434,7 +444,7 @@ macro_rules! file_kinds {
         /// Whether one may be made before the freeze.
         pub fn is_ahead(image: &FileImage) -> bool {
             match image {
-                $(FileImage::$Kind(_) => $module::$Kind::AHEAD,)*
+                $(FileImage::$Kind(image) => $module::$Kind::is_ahead(image),)*
             }
         }
 
@@ -520,6 +530,7 @@ file_kinds! {
     Netlink = netlink,
     PtyMaster = pty_master,
     PtySlave = pty_slave,
+    Unix = unix,
 }
 
 /// The pseudo terminal that something is an end of: its number, and whether that end is the master. Pure.
@@ -529,6 +540,16 @@ pub fn terminal_of(view: &FileView) -> Option<(u32, bool)> {
     }
     let index = view.info.extra("tty-index").filter(|_| pty_master::PtyMaster::recognise(view))?;
     Some((std::str::from_utf8(index).ok()?.parse().ok()?, true))
+}
+
+impl FileImage {
+    /// If it is a unix socket.
+    pub fn unix(&self) -> Option<&unix::UnixImage> {
+        match self {
+            FileImage::Unix(image) => Some(image),
+            _ => None,
+        }
+    }
 }
 
 /// What to do about descriptors that cannot move.

@@ -10,6 +10,12 @@ pub mod raw;
 mod tables;
 pub mod tcp;
 pub mod udp;
+pub mod unix;
+pub mod unix_calls;
+pub mod unix_finish;
+pub mod unix_making;
+pub mod unix_places;
+mod unix_queue;
 
 use std::io;
 use std::num::NonZeroU32;
