@@ -175,3 +175,121 @@ fn a_listener_that_another_process_has_too_moves_with_a_warning() {
     let warned = |words: &str| report.warnings.iter().any(|warning| warning.contains(words));
     assert!(warned("fd 3: process ") && warned("(sleep) has this TCP socket too, as fd 3"), "{:?}", report.warnings);
 }
+
+#[test]
+fn a_unix_socket_of_another_process() {
+    let Some(hosts) = take("a_unix_socket_of_another_process") else { return };
+    let before = "
+import socket
+mine, theirs = socket.socketpair()
+os.dup2(theirs.fileno(), 7); os.set_inheritable(7, True); theirs.close()
+hold()
+os.close(7)
+os.dup2(mine.fileno(), 8); mine.close()
+";
+    let started = start(&hosts, before, "assert os.write(8, b'x') == 1");
+    let words = ["fd 8", "connected to socket:[", "(sleep) has as fd 7", "--fd 8=close|null|file:PATH"];
+    refused(&hosts, &started, &[], &words);
+    moves(started, &["--fd", "8=null"]);
+    // The same end in both.
+    let before = before.replace("os.close(7)", "os.dup2(7, 9); os.close(7)");
+    let started = start(&hosts, &before, "");
+    refused(&hosts, &started, &["--fd", "8=close"], &["fd 9", "(sleep) has as fd 7", "--fd 9=close|null|file:PATH"]);
+}
+
+#[test]
+fn a_unix_socket_to_what_is_left_behind() {
+    let Some(hosts) = take("a_unix_socket_to_what_is_left_behind") else { return };
+    let before = "
+import socket
+one, other = socket.socketpair()
+os.dup2(other.fileno(), 7); other.close()
+os.write(7, b'last words')
+";
+    let after = "
+assert one.recv(100) == b'last words'
+assert one.recv(100) == b''
+";
+    moves(start(&hosts, before, after), &["--fd", "7=close"]);
+}
+
+#[test]
+fn what_nobody_has_accepted_and_cannot_be_read() {
+    let Some(hosts) = take("what_nobody_has_accepted_and_cannot_be_read") else { return };
+    let before = "
+import socket
+listener = socket.socket(socket.AF_UNIX); listener.bind('socket'); listener.listen()
+client = socket.socket(socket.AF_UNIX); client.connect('socket')
+client.send(b'too early')
+";
+    let after = "assert listener.accept()[0].recv(100) == b'too early'";
+    let started = start(&hosts, before, after);
+    refused(&hosts, &started, &[], &["nobody has accepted", "let the program accept it"]);
+    fs::write(started.path("go"), "").expect("a file");
+    assert!(wait_for(PATIENCE, || started.path("done").exists().then_some(())).is_some(), "{}", started.said());
+}
+
+#[test]
+fn an_abstract_address_that_is_taken() {
+    let Some(hosts) = take("an_abstract_address_that_is_taken") else { return };
+    let before = "
+import socket
+listener = socket.socket(socket.AF_UNIX); listener.bind('socket'); listener.listen()
+waiting = socket.socket(socket.AF_UNIX); waiting.connect('socket')
+taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); taken.bind(b'\\0migrate taken')
+taken.connect(b'\\0migrate taken'); taken.send(b'to itself')
+";
+    let after = "
+client = socket.socket(socket.AF_UNIX); client.connect('socket')
+for end in waiting, client:
+    end.send(b'hello')
+    assert listener.accept()[0].recv(10) == b'hello'
+assert taken.recv(100) == b'to itself'
+assert [name for name in os.listdir('.') if 'migrate' in name] == []
+";
+    let holder = "import socket, time
+taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); taken.bind(b'\\0migrate taken')
+open('ready', 'w').close()
+time.sleep(600)";
+    let directory = TempDir::new().expect("a directory");
+    let holder = hosts.start(Host::Beta, directory, &[PYTHON, "-S", "-B", "-c", holder]);
+    assert!(wait_for_file(&holder.path("ready"), PATIENCE).is_some(), "{}", holder.said());
+    let start_it = || start(&hosts, before, after);
+    let started = start_it();
+    refused(&hosts, &started, &[], &["@migrate taken", "is taken on the destination by process", "(python3)"]);
+    // It was taken back when nearly all had been done; here everything works as before.
+    fs::write(started.path("go"), "").expect("a file");
+    assert!(wait_for(PATIENCE, || started.path("done").exists().then_some(())).is_some(), "{}", started.said());
+    drop(holder);
+    drop(started);
+    moves(start_it(), &[]);
+}
+
+#[test]
+fn a_datagram_socket_that_speaks_to_another_process() {
+    let Some(hosts) = take("a_datagram_socket_that_speaks_to_another_process") else { return };
+    let server = "import os, socket
+server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); server.bind(os.path.abspath('log'))
+open('ready', 'w').close()
+open('got', 'wb').write(server.recv(100))
+import time; time.sleep(600)";
+    let directory = TempDir::new().expect("a directory");
+    // The file system is one for both, and so is what serves it.
+    let server = hosts.start(Host::Alpha, directory, &[PYTHON, "-S", "-B", "-c", server]);
+    assert!(wait_for_file(&server.path("ready"), PATIENCE).is_some(), "{}", server.said());
+    let log = server.path("log");
+    let before = format!(
+        "import socket
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); log.connect('{}')",
+        log.display()
+    );
+    let started = moves(start(&hosts, &before, "log.send(b'from there')"), &[]);
+    assert_eq!(started.text("done"), "ok");
+    let got = wait_for(PATIENCE, || (server.text("got") == "from there").then_some(()));
+    assert!(got.is_some(), "{}", server.said());
+    // Nobody has the name there.
+    let moved_away = log.with_extension("old");
+    let started = start(&hosts, &before, "");
+    fs::rename(&log, &moved_away).expect("another name");
+    refused(&hosts, &started, &[], &["connected to", "log", "cannot be had on the destination"]);
+}

@@ -32,6 +32,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_tcp_keys", "keys for signed connections"),
     ("refused_udp_bpf", "its filter is an eBPF program"),
     ("refused_udp_corked", "a UDP socket with data that it holds back"),
+    ("refused_unix_urgent", "urgent data (MSG_OOB)"),
+    ("refused_unix_flight", "descriptors are in flight in a stream together with what was sent before them"),
 ];
 
 /// What a subject changes all the time, by itself: two looks never show the same.
