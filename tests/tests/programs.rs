@@ -132,6 +132,47 @@ const GO: Program = Program {
     outputs: &["stdout"],
 };
 
+/// A write-ahead log, with its index in memory that is mapped from a file, and locks on both.
+const SQLITE_WAL: Program = Program {
+    path: "/usr/bin/sqlite3",
+    arguments: &[
+        "database",
+        "pragma journal_mode = wal; pragma wal_autocheckpoint = 200; create table t (x integer primary key, y text);\n\
+         with recursive c(x) as (select 1 union all select x + 1 from c where x < 6000000)\n\
+         insert into t select x, x * 7919 % 1000003 from c;\n\
+         update t set y = y + 1 where x % 3 = 0; update t set y = y * 2 where x % 5 = 0;\n\
+         select count(*), sum(x), max(y), sum(y) from t; pragma integrity_check;",
+    ],
+    input: 0,
+    files: &[],
+    outputs: &["stdout"],
+};
+
+/// Files opened one after the other, and an archive that grows.
+const TAR: Program = Program {
+    path: "/usr/bin/tar",
+    arguments: &[
+        "--create",
+        "--file=archive",
+        "--mtime=@0",
+        "--checkpoint=500",
+        "--checkpoint-action=sleep=1",
+        "input",
+    ],
+    input: 64,
+    files: &[],
+    outputs: &["archive"],
+};
+
+/// An event loop over timers, pipes and pairs of sockets.
+const ASYNCIO: Program = Program {
+    path: "/usr/bin/python3",
+    arguments: &["asyncio_work.py"],
+    input: 0,
+    files: &[("asyncio_work.py", include_str!("../programs/asyncio_work.py"))],
+    outputs: &["stdout"],
+};
+
 /// Vector instructions in many threads.
 const FFMPEG: Program = Program {
     path: "/usr/bin/ffmpeg",
@@ -160,7 +201,7 @@ const FFMPEG: Program = Program {
 impl Program {
     /// Tells it from the others.
     fn name(&self) -> &'static str {
-        self.files.first().map_or(self.path, |(file, _)| file)
+        self.files.first().map_or(self.arguments.last().unwrap_or(&self.path), |(file, _)| file)
     }
 }
 
@@ -191,6 +232,9 @@ program!(node, super::NODE);
 program!(java, super::JAVA);
 program!(go, super::GO);
 program!(ffmpeg, super::FFMPEG);
+program!(sqlite_wal, super::SQLITE_WAL);
+program!(tar, super::TAR);
+program!(asyncio, super::ASYNCIO);
 
 /// Much longer than any of them takes.
 const PATIENCE: Duration = Duration::from_secs(180);
