@@ -9,6 +9,7 @@
  *   workload LOG files N DIRECTORY                N files open there, each at an offset of its own
  *   workload LOG timers N                         N timers by descriptor: some periodic, some due in an hour, some not set
  *   workload LOG epolls N                         N epolls of 100 eventfds each
+ *   workload LOG sockets N                        N unix sockets in pairs, every tenth pair with something in its queues
  *   workload LOG mappings N                       N mappings of one page each
  *
  * Each millisecond the first thread, and with `threads` the last one too, notes in LOG, a shared mapping of the file, what
@@ -33,6 +34,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/utsname.h>
@@ -222,6 +224,24 @@ static void allow_descriptors(uint32_t n) {
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static void run_sockets(uint32_t n) {
+    const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+    int (*pairs)[2] = calloc(n / 2, sizeof *pairs);
+    if (!pairs) wrong("no memory for %u sockets", n);
+    allow_descriptors(n);
+    for (uint32_t i = 0; i < n / 2; i++) {
+        if (socketpair(AF_UNIX, types[i % 3] | SOCK_CLOEXEC, 0, pairs[i])) wrong("cannot make pair %u: %s", i, strerror(errno));
+        if (i % 10 == 0 && send(pairs[i][0], &i, sizeof i, 0) != sizeof i) wrong("cannot fill pair %u: %s", i, strerror(errno));
+    }
+    run();
+    for (uint32_t i = 0; i < n / 2; i++) {
+        uint32_t got = 0;
+        if (i % 10 && send(pairs[i][0], &i, sizeof i, MSG_DONTWAIT) != sizeof i) wrong("pair %u is not connected: %s", i, strerror(errno));
+        if (recv(pairs[i][1], &got, sizeof got, MSG_DONTWAIT) != sizeof got || got != i) wrong("pair %u holds something else", i);
+        if (recv(pairs[i][1], &got, sizeof got, MSG_DONTWAIT) >= 0) wrong("pair %u holds more", i);
+    }
+}
+
 static void run_files(uint32_t n, const char *directory) {
     allow_descriptors(n);
     const int ways[] = {O_RDWR, O_RDONLY, O_WRONLY | O_APPEND};
@@ -344,6 +364,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(mode, "files") && argc > 4) run_files((uint32_t)n, argv[4]);
     else if (!strcmp(mode, "timers")) run_timers((uint32_t)n);
     else if (!strcmp(mode, "epolls")) run_epolls((uint32_t)n);
+    else if (!strcmp(mode, "sockets")) run_sockets((uint32_t)n);
     else if (!strcmp(mode, "mappings")) run_mappings((uint32_t)n);
     else return fprintf(stderr, "workload: no mode %s\n", mode), 2;
     shared->head.verdict = 1;

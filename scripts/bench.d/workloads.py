@@ -32,6 +32,7 @@ WORKLOADS = [
     Workload("files-1000", "1000 files", ("files", "1000", "{files}"), 1 * MIB, reference(102, 291)),
     Workload("timers-1000", "1000 timers", ("timers", "1000"), 1 * MIB),
     Workload("epolls-100", "100 epolls of 100 items", ("epolls", "100"), 1 * MIB),
+    Workload("sockets-1000", "1000 unix sockets", ("sockets", "1000"), 1 * MIB),
     Workload("mappings-10000", "10 000 mappings", ("mappings", "10000"), 48 * MIB),
 ]
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
