@@ -10,6 +10,7 @@ mod group_stop;
 pub mod kcmp;
 pub mod map_files;
 pub mod namespaces;
+pub mod owner;
 pub mod packet_diag;
 pub mod page_entries;
 pub mod pagemap;
