@@ -22,7 +22,7 @@ use crate::image::Final;
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
-use crate::resources::file::NewFiles;
+use crate::resources::file::{NewFiles, owner};
 use crate::resources::process::file_locks::{self, AT_ONCE, FileLock};
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
@@ -210,6 +210,11 @@ fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Res
     Credentials::restore(&first.credentials, &mut batch);
     attributes::restore_after_credentials(&image.process.calls.attributes, &mut batch);
     making.shell.run(&batch)?;
+    for part in image.owners.chunks(owner::AT_ONCE) {
+        let mut batch = Batch::new();
+        owner::restore(part, &mut batch);
+        making.shell.run(&batch).capturing(owner::ROW.0)?;
+    }
     Ok(())
 }
 

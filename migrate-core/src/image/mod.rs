@@ -9,6 +9,7 @@ use crate::identity::FileIdentity;
 use crate::memory::verify::Digest;
 use crate::plan::PidPolicy;
 use crate::resources::file::FileImage;
+use crate::resources::file::owner::OwnerImage;
 use crate::resources::file::socket::address::Bound;
 use crate::resources::process::ProcessState;
 use crate::resources::process::file_locks::FileLock;
@@ -159,6 +160,8 @@ pub struct Final {
     pub sent: u64,
     /// Its file locks.
     pub locks: Vec<FileLock>,
+    /// Whom the kernel tells of events on its descriptors.
+    pub owners: Vec<OwnerImage>,
     /// What belongs to the process.
     pub process: ProcessState,
     /// Its threads, the first one first.

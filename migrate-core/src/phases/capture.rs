@@ -10,6 +10,7 @@ use nix::time::ClockId;
 use nix::unistd::Pid;
 
 use super::freeze::{Frozen, FrozenProcess};
+use super::open_files::CapturedFiles;
 use super::pages::Pages;
 use super::record::Record;
 use super::subject::{Subject, children_of, refuse};
@@ -17,7 +18,7 @@ use super::transfer::{Prepared, transfer};
 use super::undo::UndoList;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::image::layout::{LayoutChange, PAGE};
-use crate::image::{Final, LayoutUpdate, OpenFilesImage};
+use crate::image::{Final, LayoutUpdate};
 use crate::memory::send::Counted;
 use crate::memory::verify::Digest;
 use crate::phase::Phase;
@@ -26,7 +27,6 @@ use crate::proc::limits::read_limits;
 use crate::proc::stat::read_stat;
 use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
-use crate::resources::process::file_locks::FileLock;
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::late_signals::Read;
 use crate::resources::process::limits::Limits;
@@ -75,7 +75,8 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     process.inject_executor(&subject.space.layout, &pages.source)?;
     undo.held.fault(5)?;
-    let (files, locks) = capture_files(&mut subject, &mut pages, &mut undo, &mut layout)?;
+    let CapturedFiles { image: files, locks, owners } =
+        capture_files(&mut subject, &mut pages, &mut undo, &mut layout)?;
     if let Some(digest) = &mut digest {
         // Of what has come up since it was taken, it holds nothing.
         digest.objects.resize(subject.space.unnamed.objects.len(), 0);
@@ -101,6 +102,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         files,
         sent: 0,
         locks,
+        owners,
         process: process_state,
         threads,
         gadget,
@@ -164,7 +166,7 @@ fn capture_files(
     pages: &mut Pages,
     undo: &mut UndoList,
     layout: &mut LayoutUpdate,
-) -> Result<(OpenFilesImage, Vec<FileLock>)> {
+) -> Result<CapturedFiles> {
     let findings = subject.refresh_files_again()?;
     refuse(findings.obstacles)?;
     if let Some(chunks) = pages.new_content(subject, layout)? {

@@ -26,6 +26,7 @@ use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::proc::listing::{count_fds, read_fds};
 use crate::resources::Verdict;
+use crate::resources::file::owner::{self, OwnerImage};
 use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::address::Bound;
 use crate::resources::file::socket::memberships::Groups;
@@ -116,6 +117,16 @@ pub struct Findings {
     pub obstacles: Vec<String>,
     /// What is lost.
     pub losses: Vec<String>,
+}
+
+/// The open files of the frozen process.
+pub struct CapturedFiles {
+    /// They.
+    pub image: OpenFilesImage,
+    /// The locks on them.
+    pub locks: Vec<FileLock>,
+    /// Whom the kernel tells of events on them.
+    pub owners: Vec<OwnerImage>,
 }
 
 impl OpenFiles {
@@ -211,6 +222,7 @@ impl OpenFiles {
             }
         }
         findings.obstacles.extend(file_locks::parse(held.view.number, &held.view.info).err());
+        findings.obstacles.extend(owner::obstacle(&held));
         self.take_in(held, info, numbers, None);
         true
     }
@@ -576,12 +588,16 @@ impl OpenFiles {
     }
 
     /// Reads them, and the file locks, in the frozen process, which has just been looked at again.
-    pub fn capture(&self, process: &mut FrozenProcess) -> Result<(OpenFilesImage, Vec<FileLock>)> {
-        let (mut files, mut locks) = (Vec::new(), Vec::new());
+    pub fn capture(&self, process: &mut FrozenProcess) -> Result<CapturedFiles> {
+        let (mut files, mut locks, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        let groups = &process.status.ns_pgid;
+        let group = (groups.first().copied().unwrap_or(0), groups.last().copied().unwrap_or(0));
         for (shared, image) in self.list.iter().zip(self.capture_settled()?) {
             let view = &shared.file.view;
             if shared.moves() {
                 locks.extend(file_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
+                let owner = owner::capture(&shared.file, &process.threads, group)?;
+                owners.extend(owner.filter(|_| !shared.numbers.is_empty()));
             }
             if let Some(image) = image?.filter(|image| shared.told.as_ref() != Some(image)) {
                 files.push((shared.object, image));
@@ -604,7 +620,7 @@ impl OpenFiles {
         }
         descriptors.sort_unstable_by_key(|d| d.number);
         let inside = self.list.iter().filter(|shared| shared.numbers.is_empty()).map(|shared| shared.object).collect();
-        Ok((OpenFilesImage { files, descriptors, inside }, locks))
+        Ok(CapturedFiles { image: OpenFilesImage { files, descriptors, inside }, locks, owners })
     }
 }
 

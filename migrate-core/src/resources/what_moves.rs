@@ -41,6 +41,7 @@ pub fn rows() -> Vec<Row> {
         one(process::limits::CPU_TIME),
         one(process::surroundings::ROW),
         file::KINDS.to_vec(),
+        one(file::owner::ROW),
         one(process::file_locks::ROW),
         one(REST),
     ];

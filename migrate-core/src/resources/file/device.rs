@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use bincode::{Decode, Encode};
-use nix::libc::{S_IFBLK, S_IFCHR};
+use nix::libc::{O_PATH, S_IFBLK, S_IFCHR};
 use nix::sys::stat::{major, minor};
 
 use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again, or_instead, terminal_of};
@@ -34,7 +34,9 @@ impl FileKind for Device {
     type Image = DeviceImage;
 
     fn recognise(view: &FileView) -> bool {
-        matches!(view.file_type(), S_IFCHR | S_IFBLK) && terminal_of(view).is_none()
+        matches!(view.file_type(), S_IFCHR | S_IFBLK)
+            && view.info.flags as i32 & O_PATH == 0
+            && terminal_of(view).is_none()
     }
 
     fn preflight(view: &FileView) -> Verdict {

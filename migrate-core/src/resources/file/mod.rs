@@ -8,6 +8,10 @@ mod directory;
 mod epoll;
 mod eventfd;
 mod inotify;
+mod kernel_file;
+mod namespace;
+pub mod owner;
+mod path_only;
 mod pidfd;
 mod pipe;
 mod pty_master;
@@ -76,9 +80,9 @@ impl FileView {
         self.stat.st_mode & nix::libc::S_IFMT
     }
 
-    /// Its status flags and access mode, without those that matter only when opening.
+    /// Its status flags and access mode, without those that matter only when opening, and O_ASYNC (see [`owner`]).
     pub fn status_flags(&self) -> i32 {
-        self.info.flags as i32 & !ONLY_WHEN_OPENING
+        self.info.flags as i32 & !ONLY_WHEN_OPENING & !nix::libc::O_ASYNC
     }
 
     /// The path of something that has one and still has it.
@@ -531,6 +535,9 @@ file_kinds! {
     PtyMaster = pty_master,
     PtySlave = pty_slave,
     Unix = unix,
+    PathOnly = path_only,
+    KernelFile = kernel_file,
+    Namespace = namespace,
 }
 
 /// The pseudo terminal that something is an end of: its number, and whether that end is the master. Pure.
@@ -608,8 +615,8 @@ fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
 
 /// Flags that fcntl can change later (fcntl(2), F_SETFL).
 const CHANGEABLE: i32 = {
-    use nix::libc::{O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME, O_NONBLOCK};
-    O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK
+    use nix::libc::{O_APPEND, O_DIRECT, O_NOATIME, O_NONBLOCK};
+    O_APPEND | O_DIRECT | O_NOATIME | O_NONBLOCK
 };
 
 /// The present offset of a duplicate, in bytes.
@@ -625,11 +632,12 @@ fn seek_to(fd: &OwnedFd, offset: i64) -> Result<()> {
     lseek(fd, offset, Whence::SeekSet).map_err(Into::into).doing(|| format!("seek to {offset}")).map(drop)
 }
 
-/// The status flags of a duplicate as they are now.
+/// The status flags of a duplicate as they are now, without O_ASYNC (see [`owner`]).
 fn flags_now(held: &HeldFile) -> Result<i32> {
     use nix::fcntl::{FcntlArg, fcntl};
     let flags = fcntl(&held.duplicate, FcntlArg::F_GETFL).map_err(Into::into);
-    flags.doing(|| format!("read the flags of descriptor {}", held.view.number))
+    let flags = flags.doing(|| format!("read the flags of descriptor {}", held.view.number))?;
+    Ok(flags & !nix::libc::O_ASYNC)
 }
 
 /// Opens the same pipe or device again through /proc, as a description of its own.

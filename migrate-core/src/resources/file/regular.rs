@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use bincode::{Decode, Encode};
 use nix::libc::{O_ACCMODE, O_PATH, O_RDONLY, S_IFREG};
 
+use super::kernel_file::is_of_the_kernel;
 use super::{
     CHANGEABLE, FileKind, FileView, HeldFile, NewFiles, ONLY_WHEN_OPENING, Others, open_again, seek_to, set_flags,
 };
@@ -40,20 +41,12 @@ impl FileKind for Regular {
     type Image = RegularImage;
 
     fn recognise(view: &FileView) -> bool {
-        view.file_type() == S_IFREG && matches!(view.link, LinkTarget::Path { deleted: false, .. })
+        view.file_type() == S_IFREG && view.path().is_some_and(|path| !is_of_the_kernel(path.as_bytes()))
     }
 
     fn preflight(view: &FileView) -> Verdict {
         let number = view.number;
         match &view.link {
-            LinkTarget::Path { path, .. }
-                if path.as_bytes().starts_with(b"/proc/") || path.as_bytes().starts_with(b"/sys/") =>
-            {
-                Verdict::Unsupported(format!(
-                    "fd {number}: {} — files of the kernel cannot move yet; let the program close it",
-                    path.display()
-                ))
-            }
             LinkTarget::Path { path, .. } => match nix::sys::stat::stat(path.as_os_str()) {
                 Ok(named) if (named.st_dev, named.st_ino) == (view.stat.st_dev, view.stat.st_ino) => Verdict::Supported,
                 Ok(_) => Verdict::Unsupported(format!(

@@ -6,10 +6,12 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use bincode::{Decode, Encode};
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_PATH, O_TMPFILE, S_IFREG};
 
+use super::kernel_file::is_of_the_kernel;
 use super::unmovable::is_secret_memory;
 use super::{CHANGEABLE, Content, FileKind, FileView, HeldFile, NewFiles, Others, open_again, seek_to, set_flags};
 use crate::error::{Doing, Error, Result};
@@ -44,7 +46,11 @@ impl FileKind for Unnamed {
 
     fn recognise(view: &FileView) -> bool {
         view.file_type() == S_IFREG
-            && matches!(view.link, LinkTarget::Memfd { .. } | LinkTarget::Path { deleted: true, .. })
+            && match &view.link {
+                LinkTarget::Memfd { .. } => true,
+                LinkTarget::Path { path, deleted: true } => !is_of_the_kernel(path.as_bytes()),
+                _ => false,
+            }
             && !is_secret_memory(view)
     }
 
