@@ -207,13 +207,16 @@ fn parse_status(text: &str) -> Fields {
     fields
 }
 
+/// What is shown by a number of the kernel's.
+const KEPT_IN_ORDER: [&str; 9] = ["pipe", "socket", "net", "mnt", "pid", "uts", "user", "ipc", "cgroup"];
+
 /// Pipes and the like have numbers that the kernel gives as they come: the first one met is 1.
 #[derive(Default)]
 struct Objects(Vec<String>);
 
 impl Objects {
     fn named_by_order(&mut self, target: String) -> String {
-        let Some((kind, _)) = target.split_once(":[").filter(|(kind, _)| matches!(*kind, "pipe" | "socket")) else {
+        let Some((kind, _)) = target.split_once(":[").filter(|(kind, _)| KEPT_IN_ORDER.contains(kind)) else {
             return target;
         };
         let kind = kind.to_string();
@@ -236,7 +239,8 @@ fn nameless(target: String) -> String {
 
 fn descriptor(target: String, info: &str) -> Fields {
     let target = nameless(target);
-    let unnamed = target.contains(":[") || target.ends_with(" (deleted)");
+    let of_kernel = ["/proc", "/sys"].iter().any(|top| target.starts_with(top)) || target.contains(":[");
+    let unnamed = of_kernel || target.ends_with(" (deleted)");
     let mut fields = Fields::from([("target".to_string(), target)]);
     let (mut locks, mut registered) = (0, Vec::new());
     for (name, value) in info.lines().filter_map(|line| line.split_once(':')) {
