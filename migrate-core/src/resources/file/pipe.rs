@@ -73,7 +73,8 @@ impl FileKind for Pipe {
             place.insert(NewPipe::new(image.capacity)?);
         }
         let ends = new.pipes.get_mut(&image.pipe).ok_or_else(|| Error::Invalid("a pipe that is not there".into()))?;
-        if !image.content.is_empty() {
+        // Every description that can be read from tells of the same content.
+        if !image.content.is_empty() && !std::mem::replace(&mut ends.filled, true) {
             fill(&ends.writing, image)?;
         }
         let fd = ends.description(image.flags)?;
@@ -89,6 +90,8 @@ pub struct NewPipe {
     writing: OwnedFd,
     /// Which ends have been given away as they were made.
     given: (bool, bool),
+    /// Its content is in it.
+    filled: bool,
 }
 
 impl NewPipe {
@@ -100,7 +103,7 @@ impl NewPipe {
         let (reading, writing) = ends.doing(|| "make a pipe".into())?;
         let sized = fcntl(&writing, FcntlArg::F_SETPIPE_SZ(capacity)).map_err(Into::into);
         sized.doing(|| format!("give a pipe a capacity of {capacity} bytes"))?;
-        Ok(NewPipe { reading, writing, given: (false, false) })
+        Ok(NewPipe { reading, writing, given: (false, false), filled: false })
     }
 
     /// A description of an end: the one that was made with the pipe, or one of its own when the original was opened through
