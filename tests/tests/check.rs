@@ -60,14 +60,15 @@ fn says_what_moves_and_touches_nothing() {
 #[test]
 fn names_every_reason_at_once() {
     let Some(hosts) = take("names_every_reason_at_once") else { return };
-    let held = "import socket, ctypes\ns = socket.socket()\nctypes.CDLL(None).inotify_init()";
+    // The call is userfaultfd(2).
+    let held = "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.fanotify_init(0, 0)\nlibc.syscall(323, 0)";
     let started = start(&hosts, held);
     let (status, text) = check(&hosts, &[&started.pid.to_string(), "beta", "--json"]);
     let said = json(&text);
     assert_eq!((status, &said["verdict"], &said["expected"]), (Some(1), &"refused".into(), &Value::Null), "{text}");
     let reasons = said["refused"].as_array().map_or(0, Vec::len);
     assert_eq!(reasons, 2, "{text}");
-    assert!(text.contains("socket") && text.contains("inotify"), "{text}");
+    assert!(text.contains("fanotify") && text.contains("userfaultfd"), "{text}");
 }
 
 #[test]
