@@ -200,8 +200,8 @@ const FFMPEG: Program = Program {
 
 impl Program {
     /// Tells it from the others.
-    fn name(&self) -> &'static str {
-        self.files.first().map_or(self.arguments.last().unwrap_or(&self.path), |(file, _)| file)
+    fn name(&self) -> (&'static str, &'static str) {
+        (self.path, self.arguments.last().unwrap_or(&""))
     }
 }
 
@@ -280,10 +280,10 @@ type Outputs = Vec<(&'static str, Vec<u8>)>;
 
 /// What it writes when nobody moves it; asked for only once.
 fn unmoved(hosts: &Hosts, program: &Program) -> Outputs {
-    static KNOWN: Mutex<BTreeMap<&'static str, Outputs>> = Mutex::new(BTreeMap::new());
+    static KNOWN: Mutex<BTreeMap<(&'static str, &'static str), Outputs>> = Mutex::new(BTreeMap::new());
     let name = program.name();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(outputs) = known.get(name) {
+    if let Some(outputs) = known.get(&name) {
         return outputs.clone();
     }
     let began = Instant::now();
