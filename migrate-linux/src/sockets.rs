@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::sockopt::{get, get_int};
+
 /// Makes a socket carry pages: `cubic`, and no waiting for more to send. What cannot be set stays as it is.
 pub fn tune_for_pages(socket: &impl AsFd) {
     // Only speed depends on them.
@@ -59,15 +61,8 @@ pub fn set_congestion_control(socket: &impl AsFd, name: &str) -> io::Result<bool
 pub fn delivery_rate(socket: &impl AsFd) -> io::Result<u64> {
     const AT: usize = 160;
     let mut info = [0u8; 256];
-    let mut length = info.len() as libc::socklen_t;
-    let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the kernel writes at most `length` bytes, which `info` has, and says how many there are; any bytes are valid.
-    let result =
-        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let field = info.get(AT..AT + 8).filter(|_| length as usize >= AT + 8).and_then(|bytes| bytes.try_into().ok());
+    let length = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    let field = info.get(AT..AT + 8).filter(|_| length >= AT + 8).and_then(|bytes| bytes.try_into().ok());
     field.map(u64::from_ne_bytes).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
@@ -76,18 +71,8 @@ pub fn delivery_rate(socket: &impl AsFd) -> io::Result<u64> {
 /// # Errors
 /// ENOTSOCK: it is none.
 pub fn family_type_protocol(socket: &impl AsFd) -> io::Result<[i32; 3]> {
-    let mut values = [0; 3];
-    for (value, name) in values.iter_mut().zip([libc::SO_DOMAIN, libc::SO_TYPE, libc::SO_PROTOCOL]) {
-        let mut length = size_of::<i32>() as libc::socklen_t;
-        let fd = socket.as_fd().as_raw_fd();
-        // SAFETY: the kernel writes at most `length` bytes, which an i32 has; any bytes are valid.
-        let result =
-            unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, std::ptr::from_mut(value).cast(), &raw mut length) };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(values)
+    let read = |name| get_int(socket, libc::SOL_SOCKET, name);
+    Ok([read(libc::SO_DOMAIN)?, read(libc::SO_TYPE)?, read(libc::SO_PROTOCOL)?])
 }
 
 /// Sends small messages at once (`TCP_NODELAY` of tcp(7)).
