@@ -54,12 +54,25 @@ pub struct Hosts {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Takes the hosts for the test `$name`; None when they cannot be had, which has then been said.
+/// Takes the hosts for the test `$name`, which needs these programs, if it says so; None when one or the other cannot be had, which
+/// has then been said.
 #[macro_export]
 macro_rules! hosts {
     ($name:expr) => {
         $crate::hosts::Hosts::take($name, env!("CARGO_BIN_EXE_inside"))
     };
+    ($name:expr, $programs:expr) => {
+        if $crate::hosts::have($name, $programs) { $crate::hosts!($name) } else { None }
+    };
+}
+
+/// Whether these programs are there; else the test is skipped.
+pub fn have(test: &str, programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|program| !Path::new(program).exists());
+    if let Some(missing) = missing {
+        skipped(test, &format!("there is no {missing}; scripts/setup --programs installs it"));
+    }
+    missing.is_none()
 }
 
 /// Counts a test as skipped (`scripts/test` reads this line); a colon would end the name.

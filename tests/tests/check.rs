@@ -1,11 +1,10 @@
 //! `migrate-cli check`: what it says of a process that can move and of one that cannot, and that it touches nothing.
 
-use std::path::Path;
 use std::time::Duration;
 
 use migrate_tests::compare::compare;
 use migrate_tests::hosts;
-use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use migrate_tests::hosts::{Host, Hosts, Started};
 use migrate_tests::waiting::wait_for_file;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,14 +19,6 @@ fn start<'h>(hosts: &'h Hosts, before: &str) -> Started<'h> {
     started
 }
 
-fn take(test: &str) -> Option<Hosts> {
-    if !Path::new(PYTHON).exists() {
-        skipped(test, "there is no /usr/bin/python3; scripts/setup --programs installs it");
-        return None;
-    }
-    hosts!(test)
-}
-
 /// The exit status, and what it printed.
 fn check(hosts: &Hosts, arguments: &[&str]) -> (Option<i32>, String) {
     let said = hosts.exec(Host::Alpha, &[&["migrate-cli", "check"], arguments].concat());
@@ -40,7 +31,7 @@ fn json(text: &str) -> Value {
 
 #[test]
 fn says_what_moves_and_touches_nothing() {
-    let Some(hosts) = take("says_what_moves_and_touches_nothing") else { return };
+    let Some(hosts) = hosts!("says_what_moves_and_touches_nothing", &[PYTHON]) else { return };
     let started = start(&hosts, "");
     let (pid, before) = (started.pid.to_string(), started.snapshot());
     let (status, text) = check(&hosts, &[&pid, "beta"]);
@@ -59,7 +50,7 @@ fn says_what_moves_and_touches_nothing() {
 
 #[test]
 fn names_every_reason_at_once() {
-    let Some(hosts) = take("names_every_reason_at_once") else { return };
+    let Some(hosts) = hosts!("names_every_reason_at_once", &[PYTHON]) else { return };
     // The call is userfaultfd(2).
     let held = "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.fanotify_init(0, 0)\nlibc.syscall(323, 0)";
     let started = start(&hosts, held);
@@ -73,7 +64,7 @@ fn names_every_reason_at_once() {
 
 #[test]
 fn what_the_destination_says_counts() {
-    let Some(hosts) = take("what_the_destination_says_counts") else { return };
+    let Some(hosts) = hosts!("what_the_destination_says_counts", &[PYTHON]) else { return };
     let started = start(&hosts, "");
     let (status, text) = check(&hosts, &[&started.pid.to_string(), "beta:9"]);
     assert_eq!(status, Some(1), "{text}");

@@ -1,11 +1,10 @@
 //! What a process has open whose other end another process has: refused with both ends named, and left behind with `--fd`.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use migrate_tests::hosts;
-use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use migrate_tests::hosts::{Host, Hosts, Started};
 use migrate_tests::waiting::{wait_for, wait_for_file};
 use tempfile::TempDir;
 
@@ -31,14 +30,6 @@ fn start<'h>(hosts: &'h Hosts, before: &str, after: &str) -> Started<'h> {
     let started = hosts.start(Host::Alpha, TempDir::new().expect("a directory"), &[PYTHON, "-S", "-B", "-c", &program]);
     assert!(wait_for_file(&started.path("ready"), PATIENCE).is_some(), "{}", started.text("stderr"));
     started
-}
-
-fn take(test: &str) -> Option<Hosts> {
-    if !Path::new(PYTHON).exists() {
-        skipped(test, "there is no /usr/bin/python3; scripts/setup --programs installs it");
-        return None;
-    }
-    hosts!(test)
 }
 
 fn refused(hosts: &Hosts, started: &Started<'_>, options: &[&str], words: &[&str]) {
@@ -71,7 +62,7 @@ hold()
 
 #[test]
 fn a_pipe_to_another_process() {
-    let Some(hosts) = take("a_pipe_to_another_process") else { return };
+    let Some(hosts) = hosts!("a_pipe_to_another_process", &[PYTHON]) else { return };
     let after = "
 os.write(7, b'one\\n')
 assert os.read(8, 10) == b''
@@ -99,7 +90,7 @@ os.write(7, b'two\\n')
 
 #[test]
 fn a_file_that_is_made_belongs_to_the_process() {
-    let Some(hosts) = take("a_file_that_is_made_belongs_to_the_process") else { return };
+    let Some(hosts) = hosts!("a_file_that_is_made_belongs_to_the_process", &[PYTHON]) else { return };
     let before = format!("{PIPES}\nos.chmod('.', 0o777); os.setgid(65534); os.setuid(65534)");
     let started = start(&hosts, &before, "os.write(7, b'x')");
     let to_log = format!("7=file:{}", started.path("log").display());
@@ -111,7 +102,7 @@ fn a_file_that_is_made_belongs_to_the_process() {
 
 #[test]
 fn a_terminal_stays_behind() {
-    let Some(hosts) = take("a_terminal_stays_behind") else { return };
+    let Some(hosts) = hosts!("a_terminal_stays_behind", &[PYTHON]) else { return };
     let before = "
 import pty
 master, slave = pty.openpty()
@@ -137,7 +128,7 @@ os.close(slave)
 
 #[test]
 fn what_is_asked_for_in_vain() {
-    let Some(hosts) = take("what_is_asked_for_in_vain") else { return };
+    let Some(hosts) = hosts!("what_is_asked_for_in_vain", &[PYTHON]) else { return };
     let started = start(&hosts, PIPES, "");
     let rest = ["--fd", "8,9=close"];
     refused(&hosts, &started, &["--fd", "77=null"], &["--fd 77", "no descriptor 77"]);
@@ -148,7 +139,7 @@ fn what_is_asked_for_in_vain() {
 
 #[test]
 fn a_replaced_descriptor_leaves_its_epoll() {
-    let Some(hosts) = take("a_replaced_descriptor_leaves_its_epoll") else { return };
+    let Some(hosts) = hosts!("a_replaced_descriptor_leaves_its_epoll", &[PYTHON]) else { return };
     let before = format!(
         "{PIPES}
 import select
@@ -167,7 +158,7 @@ assert epoll.poll(5) == [(mine, select.EPOLLIN)]
 
 #[test]
 fn a_listener_that_another_process_has_too_moves_with_a_warning() {
-    let Some(hosts) = take("a_listener_that_another_process_has_too_moves_with_a_warning") else { return };
+    let Some(hosts) = hosts!("a_listener_that_another_process_has_too_moves_with_a_warning", &[PYTHON]) else { return };
     let before =
         "import socket\ns = socket.socket(); s.bind(('127.0.0.1', 20401)); s.listen(); s.set_inheritable(True)\nhold()";
     let started = start(&hosts, before, "");
@@ -178,7 +169,7 @@ fn a_listener_that_another_process_has_too_moves_with_a_warning() {
 
 #[test]
 fn a_unix_socket_of_another_process() {
-    let Some(hosts) = take("a_unix_socket_of_another_process") else { return };
+    let Some(hosts) = hosts!("a_unix_socket_of_another_process", &[PYTHON]) else { return };
     let before = "
 import socket
 mine, theirs = socket.socketpair()
@@ -199,7 +190,7 @@ os.dup2(mine.fileno(), 8); mine.close()
 
 #[test]
 fn a_unix_socket_to_what_is_left_behind() {
-    let Some(hosts) = take("a_unix_socket_to_what_is_left_behind") else { return };
+    let Some(hosts) = hosts!("a_unix_socket_to_what_is_left_behind", &[PYTHON]) else { return };
     let before = "
 import socket
 one, other = socket.socketpair()
@@ -215,7 +206,7 @@ assert one.recv(100) == b''
 
 #[test]
 fn what_nobody_has_accepted_and_cannot_be_read() {
-    let Some(hosts) = take("what_nobody_has_accepted_and_cannot_be_read") else { return };
+    let Some(hosts) = hosts!("what_nobody_has_accepted_and_cannot_be_read", &[PYTHON]) else { return };
     let before = "
 import socket
 listener = socket.socket(socket.AF_UNIX); listener.bind('socket'); listener.listen()
@@ -231,7 +222,7 @@ client.send(b'too early')
 
 #[test]
 fn an_abstract_address_that_is_taken() {
-    let Some(hosts) = take("an_abstract_address_that_is_taken") else { return };
+    let Some(hosts) = hosts!("an_abstract_address_that_is_taken", &[PYTHON]) else { return };
     let before = "
 import socket
 listener = socket.socket(socket.AF_UNIX); listener.bind('socket'); listener.listen()
@@ -267,7 +258,7 @@ time.sleep(600)";
 
 #[test]
 fn a_datagram_socket_that_speaks_to_another_process() {
-    let Some(hosts) = take("a_datagram_socket_that_speaks_to_another_process") else { return };
+    let Some(hosts) = hosts!("a_datagram_socket_that_speaks_to_another_process", &[PYTHON]) else { return };
     let server = "import os, socket
 server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); server.bind(os.path.abspath('log'))
 open('ready', 'w').close()

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use migrate_tests::hosts;
-use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use migrate_tests::hosts::{Host, Hosts, Started};
 use migrate_tests::waiting::wait_for;
 use tempfile::TempDir;
 
@@ -240,10 +240,7 @@ program!(asyncio, super::ASYNCIO);
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn run(test: &str, program: &Program, moves: usize) {
-    if !Path::new(program.path).exists() {
-        return skipped(test, &format!("there is no {}; scripts/setup --programs installs it", program.path));
-    }
-    let Some(hosts) = hosts!(test) else { return };
+    let Some(hosts) = hosts!(test, &[program.path]) else { return };
     let expected = unmoved(&hosts, program);
 
     let mut moved = start(&hosts, program);

@@ -79,25 +79,16 @@ impl<'h> Ticker<'h> {
     }
 }
 
-/// The hosts, when there is python for the ticker too.
-fn take(test: &str) -> Option<Hosts> {
-    if !Path::new(PYTHON).exists() {
-        skipped(test, "there is no /usr/bin/python3; scripts/setup --programs installs it");
-        return None;
-    }
-    hosts!(test)
-}
-
 /// A ticker that has something, and the words of its refusal. Without what it has, it moves: see `a_ticker_moves`.
 fn refuses(test: &str, before: &str, words: &[&str]) {
-    let Some(hosts) = take(test) else { return };
+    let Some(hosts) = hosts!(test, &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, before);
     ticker.stays(ticker.push(&hosts, &[]), words);
 }
 
 #[test]
 fn a_ticker_moves() {
-    let Some(hosts) = take("a_ticker_moves") else { return };
+    let Some(hosts) = hosts!("a_ticker_moves", &[PYTHON]) else { return };
     let mut ticker = Ticker::start(&hosts, "");
     ticker.0.move_over().unwrap_or_else(|e| panic!("{e}"));
     assert!(ticker.goes_on());
@@ -133,7 +124,7 @@ const KERNELS_OWN: &[(&str, &str)] = &[
 #[test]
 fn what_only_the_kernel_knows() {
     let test = "what_only_the_kernel_knows";
-    let Some(hosts) = take(test) else { return };
+    let Some(hosts) = hosts!(test, &[PYTHON]) else { return };
     for (expression, words) in KERNELS_OWN {
         let before = format!(
             "import ctypes, struct\nwords = struct.pack\ndef call(*arguments): return ctypes.CDLL(None).syscall(*arguments)\n\
@@ -158,7 +149,7 @@ const LISTENS: &str = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 
 
 #[test]
 fn a_port_that_another_has_there() {
-    let Some(hosts) = take("a_port_that_another_has_there") else { return };
+    let Some(hosts) = hosts!("a_port_that_another_has_there", &[PYTHON]) else { return };
     let there = Ticker::start_in(&hosts, Host::Beta, TempDir::new().expect("a directory"), LISTENS);
     let ticker = Ticker::start(&hosts, LISTENS);
     let holder = format!("process {} (python3", there.0.pid);
@@ -182,7 +173,7 @@ fn an_address_that_is_not_there() {
 #[test]
 fn a_child() {
     let before = "import os, time\nif os.fork() == 0: time.sleep(600)";
-    let Some(hosts) = take("a_child") else { return };
+    let Some(hosts) = hosts!("a_child", &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, before);
     let why = ticker.push(&hosts, &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
     for word in ["1 child process", "python3", "wait until"] {
@@ -217,7 +208,7 @@ if os.fork() == 0:
 os.wait()
 os.close(fd)
 ";
-    let Some(hosts) = take("memory_that_another_process_has_a_descriptor_of") else { return };
+    let Some(hosts) = hosts!("memory_that_another_process_has_a_descriptor_of", &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, before);
     let why = ticker.push(&hosts, &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
     for word in ["of two", "(sleep)", "descriptor"] {
@@ -239,7 +230,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 ";
-    let Some(hosts) = take("a_lock_that_another_process_has_too") else { return };
+    let Some(hosts) = hosts!("a_lock_that_another_process_has_too", &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, before);
     let why = ticker.push(&hosts, &[]).refused().unwrap_or_else(|said| panic!("not refused: {said}"));
     for word in ["has a lock on", "/locked", "(sleep)", "as fd 3"] {
@@ -266,7 +257,7 @@ fn huge_pages() {
 
 #[test]
 fn no_such_process() {
-    let Some(hosts) = take("no_such_process") else { return };
+    let Some(hosts) = hosts!("no_such_process", &[PYTHON]) else { return };
     let pushed = hosts.push(3_999_999, Host::Alpha, "beta", &[]);
     let why = pushed.refused().unwrap_or_else(|said| panic!("not refused: {said}"));
     assert!(why.contains("no process 3999999"), "{why}");
@@ -274,7 +265,7 @@ fn no_such_process() {
 
 #[test]
 fn a_kernel_thread() {
-    let Some(hosts) = take("a_kernel_thread") else { return };
+    let Some(hosts) = hosts!("a_kernel_thread", &[PYTHON]) else { return };
     // Hosts have none: this asks from outside.
     let is_one = fs::read_to_string("/proc/2/status").is_ok_and(|status| status.contains("Name:\tkthreadd"));
     if !is_one {
@@ -287,7 +278,7 @@ fn a_kernel_thread() {
 
 #[test]
 fn not_permitted() {
-    let Some(hosts) = take("not_permitted") else { return };
+    let Some(hosts) = hosts!("not_permitted", &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, "");
     let pid = ticker.0.pid.to_string();
     // A copy that everybody may run: the one that was built may be in a directory of root's own.
@@ -307,7 +298,7 @@ fn not_permitted() {
 
 #[test]
 fn no_agent_there() {
-    let Some(hosts) = take("no_agent_there") else { return };
+    let Some(hosts) = hosts!("no_agent_there", &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, "");
     let pushed = hosts.push(ticker.0.pid, Host::Alpha, "10.77.0.2:7071", &[]);
     ticker.stays(pushed, &["10.77.0.2:7071", "refused", "agent"]);
@@ -315,7 +306,7 @@ fn no_agent_there() {
 
 #[test]
 fn an_agent_of_another_version() {
-    let Some(hosts) = take("an_agent_of_another_version") else { return };
+    let Some(hosts) = hosts!("an_agent_of_another_version", &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, "");
     let inside = hosts.inside_program().display().to_string();
     let directory = TempDir::new().expect("a directory");
@@ -327,7 +318,7 @@ fn an_agent_of_another_version() {
 
 #[test]
 fn what_is_no_agent() {
-    let Some(hosts) = take("what_is_no_agent") else { return };
+    let Some(hosts) = hosts!("what_is_no_agent", &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, "");
     let server = "import socket; s = socket.create_server(('', 7073)); print('listening', flush=True)\n\
                   c, _ = s.accept(); c.sendall(b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n' * 4); c.recv(1)";
@@ -339,7 +330,7 @@ fn what_is_no_agent() {
 
 #[test]
 fn a_missing_file() {
-    let Some(hosts) = take("a_missing_file") else { return };
+    let Some(hosts) = hosts!("a_missing_file", &[PYTHON]) else { return };
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("data");
     fs::write(&file, "text").expect("a file");
@@ -372,7 +363,7 @@ fn different_file(test: &str, here: &str, there: &str, words: &[&str]) {
 }
 
 fn different_file_had(test: &str, before: &str, here: &str, there: &str, words: &[&str]) {
-    let Some(hosts) = take(test) else { return };
+    let Some(hosts) = hosts!(test, &[PYTHON]) else { return };
     let directory = TempDir::new().expect("a directory");
     let (file, other) = (directory.path().join("data"), directory.path().join("other"));
     fs::write(&file, here).expect("a file");
@@ -389,7 +380,7 @@ fn different_file_had(test: &str, before: &str, here: &str, there: &str, words: 
 
 #[test]
 fn a_taken_pid() {
-    let Some(hosts) = take("a_taken_pid") else { return };
+    let Some(hosts) = hosts!("a_taken_pid", &[PYTHON]) else { return };
     let mut ticker = Ticker::start(&hosts, "");
     let pid = ticker.0.pid.to_string();
     let occupier = Occupier::new(&hosts, Host::Beta, &pid);
@@ -401,7 +392,7 @@ fn a_taken_pid() {
 
 #[test]
 fn a_pid_namespace_when_wanted() {
-    let Some(hosts) = take("a_pid_namespace_when_wanted") else { return };
+    let Some(hosts) = hosts!("a_pid_namespace_when_wanted", &[PYTHON]) else { return };
     let mut ticker = Ticker::start(&hosts, "");
     moves_into_namespace(&mut ticker, &hosts, "namespace");
 }
@@ -426,7 +417,7 @@ fn moves_into_namespace(ticker: &mut Ticker<'_>, hosts: &Hosts, policy: &str) {
 
 #[test]
 fn a_traced_process() {
-    let Some(hosts) = take("a_traced_process") else { return };
+    let Some(hosts) = hosts!("a_traced_process", &[PYTHON]) else { return };
     let Some(strace) = ["/usr/bin/strace", "/usr/bin/gdb"].into_iter().find(|path| Path::new(path).exists()) else {
         return skipped("a_traced_process", "there is neither strace nor gdb");
     };
@@ -449,7 +440,7 @@ fn a_traced_process() {
 #[test]
 fn a_thread() {
     let before = "import threading, time; t = threading.Thread(target=time.sleep, args=(600,), daemon=True); t.start()";
-    let Some(hosts) = take("a_thread") else { return };
+    let Some(hosts) = hosts!("a_thread", &[PYTHON]) else { return };
     let ticker = Ticker::start(&hosts, before);
     let threads = ticker.0.snapshot().threads;
     let thread = threads.keys().find(|tid| **tid != ticker.0.pid).expect("a second thread");

@@ -1,25 +1,15 @@
 //! Programs from Debian that serve others: asked before a move and after it, they answer as if nothing had happened.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use migrate_tests::hosts;
-use migrate_tests::hosts::{Host, Hosts, Started, skipped};
+use migrate_tests::hosts::{Host, Hosts, Started};
 use migrate_tests::waiting::wait_for;
 use tempfile::TempDir;
 
 /// How long one may take to begin, or to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The hosts, if what it takes is there.
-fn take(test: &str, programs: &[&str]) -> Option<Hosts> {
-    if let Some(missing) = programs.iter().find(|program| !Path::new(program).exists()) {
-        skipped(test, &format!("there is no {missing}; scripts/setup --programs installs it"));
-        return None;
-    }
-    hosts!(test)
-}
 
 fn start<'h>(hosts: &'h Hosts, files: &[(&str, &str)], command: &[&str]) -> Started<'h> {
     let directory = TempDir::new().expect("a directory");
@@ -49,7 +39,7 @@ const REDIS: &str = "/usr/bin/redis-server";
 
 #[test]
 fn redis() {
-    let Some(hosts) = take("redis", &[REDIS, "/usr/bin/redis-cli"]) else { return };
+    let Some(hosts) = hosts!("redis", &[REDIS, "/usr/bin/redis-cli"]) else { return };
     // Setting its title it would write over its environment, by which it is found.
     const CONFIGURATION: &str = "\
 bind 127.0.0.1
@@ -103,7 +93,7 @@ http {
     server { listen 127.0.0.1:8090; listen [::1]:8090; root .; }
 }
 ";
-    let Some(hosts) = take("nginx", &[NGINX, "/usr/bin/python3"]) else { return };
+    let Some(hosts) = hosts!("nginx", &[NGINX, "/usr/bin/python3"]) else { return };
     let files = [("nginx.conf", CONFIGURATION), ("page", "what it serves\n")];
     let command = ["sh", "-c", "exec nginx -p \"$PWD\" -c nginx.conf -e error.log -g 'user root;'"];
     let mut nginx = start(&hosts, &files, &command);
@@ -127,7 +117,7 @@ http {
 
 #[test]
 fn inotifywait() {
-    let Some(hosts) = take("inotifywait", &["/usr/bin/inotifywait"]) else { return };
+    let Some(hosts) = hosts!("inotifywait", &["/usr/bin/inotifywait"]) else { return };
     let command =
         ["sh", "-c", "mkdir watched; exec inotifywait --monitor --format '%e %f' --event create,moved_to watched"];
     let mut watcher = start(&hosts, &[], &command);
@@ -146,7 +136,7 @@ const SOCAT: &str = "/usr/bin/socat";
 
 #[test]
 fn socat_between_unix_sockets() {
-    let Some(hosts) = take("socat_between_unix_sockets", &[SOCAT]) else { return };
+    let Some(hosts) = hosts!("socat_between_unix_sockets", &[SOCAT]) else { return };
     let mut relay = start(&hosts, &[], &[SOCAT, "-u", "UNIX-RECV:in.sock", "UNIX-SENDTO:out.sock"]);
     assert!(wait_for(PATIENCE, || relay.path("in.sock").exists().then_some(())).is_some(), "{}", relay.said());
     moves(&mut relay, 4, |relay, n| {
