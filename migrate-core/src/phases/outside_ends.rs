@@ -9,7 +9,7 @@ use migrate_linux::{kcmp, libc};
 
 use crate::error::{Doing, Result};
 use crate::proc::link::{LinkTarget, parse_link};
-use crate::proc::listing::for_each_fd_of_others;
+use crate::proc::listing::{for_each_fd_of_others, name_of};
 use crate::resources::file::{HeldFile, listed, or_instead, socket};
 
 /// A pipe that another process has open too would be cut in two. Its inode, and the reason in words. `pipes`: by inode, with the
@@ -105,9 +105,4 @@ pub fn of_locks<'a>(pid: i32, locked: impl Iterator<Item = At<'a>>) -> Result<Ve
     });
     looked.doing(|| "list the processes".into())?;
     Ok(reasons)
-}
-
-/// The name of a process; empty: it is gone.
-pub fn name_of(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().into()
 }

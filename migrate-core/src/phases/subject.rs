@@ -17,7 +17,7 @@ use crate::plan::Instead;
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_root};
-use crate::proc::listing::{for_each_fd_of_others, read_children, read_fds, read_pids, read_tids};
+use crate::proc::listing::{for_each_fd_of_others, name_of, read_children, read_fds, read_pids, read_tids};
 use crate::proc::maps::read_maps;
 use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status, read_task_status};
@@ -275,8 +275,7 @@ fn what_it_is(pid: i32, status: &Status, stat: &Stat) -> Vec<String> {
 
 fn traced(status: &Status, who: impl std::fmt::Display) -> Option<String> {
     let tracer = Some(status.tracer_pid).filter(|tracer| *tracer != 0)?;
-    let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
-    Some(format!("{who} is traced by {tracer} ({}); end that first", name.trim_end()))
+    Some(format!("{who} is traced by {tracer} ({}); end that first", name_of(tracer)))
 }
 
 /// Reasons in the threads beside the first, by their IDs in the innermost PID namespace.
@@ -304,12 +303,11 @@ pub fn children_of(pid: i32) -> Result<Vec<String>> {
     let children = read_children(pid).doing(|| format!("read the children of {pid}"))?;
     let mut reasons = Vec::new();
     if let Some(first) = children.first() {
-        let name = fs::read_to_string(format!("/proc/{first}/comm")).unwrap_or_default();
         reasons.push(format!(
             "it has {} child process{} ({first} {}{}); families cannot move yet: wait until they have ended",
             children.len(),
             if children.len() == 1 { "" } else { "es" },
-            name.trim_end(),
+            name_of(*first),
             if children.len() == 1 { "" } else { ", …" }
         ));
     }
@@ -393,10 +391,9 @@ fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
         if other != pid
             && let Some(shared) = maps.iter().find(|m| space.shares(other, m))
         {
-            let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
             reasons.push(format!(
                 "it shares memory with process {other} ({}), which has it at {:x}-{:x} and stays; they cannot be parted",
-                name.trim_end(),
+                name_of(other),
                 shared.start,
                 shared.end
             ));
@@ -416,12 +413,11 @@ fn unnamed_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
     let listed = for_each_fd_of_others(&[pid, std::process::id() as i32], |other, entry, link| {
         let unnamed = link.ends_with(b" (deleted)");
         if unnamed && fs::metadata(entry.path()).is_ok_and(|m| shared.contains(&(m.dev(), m.ino()))) {
-            let name = fs::read_to_string(format!("/proc/{other}/comm")).unwrap_or_default();
             reasons.push(format!(
                 "{}, which has no name and which it has open or mapped, is descriptor {} of process {other} ({}), which stays; they cannot be parted: let one of them close it",
                 String::from_utf8_lossy(link),
                 entry.file_name().display(),
-                name.trim_end()
+                name_of(other)
             ));
         }
     });

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::outside_ends::name_of;
 use crate::error::{Doing, Result};
 use crate::proc::fdinfo::read_fdinfo;
-use crate::proc::listing::for_each_fd_of_others;
+use crate::proc::listing::{for_each_fd_of_others, name_of};
 use crate::resources::file::{listed, or_instead};
 
 /// Those of which it is known that no other process has an end, by their numbers.

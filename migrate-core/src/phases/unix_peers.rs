@@ -10,10 +10,9 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::open_files::{Findings, SharedFile};
-use super::outside_ends::name_of;
 use crate::error::{Doing, Result};
 use crate::proc::link::{LinkTarget, parse_link};
-use crate::proc::listing::for_each_fd_of_others;
+use crate::proc::listing::{for_each_fd_of_others, name_of};
 use crate::resources::file::socket::unix::{Peer, UnixView};
 use crate::resources::file::{FileView, HeldFile, or_instead};
 

@@ -6,6 +6,11 @@ use std::fs::DirEntry;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
+/// The name of a process, from `/proc/PID/comm`; empty: it is gone.
+pub fn name_of(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().into()
+}
+
 /// The open descriptors, ascending, from `/proc/PID/fd`.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use super::{FileKind, FileView, HeldFile, NewFiles, Others, or_instead, set_flag
 use crate::error::{Doing, Error, Result};
 use crate::proc::fdinfo::FdInfo;
 use crate::proc::link::LinkTarget;
+use crate::proc::listing::name_of;
 use crate::resources::Verdict;
 
 /// What travels.
@@ -110,8 +111,7 @@ fn who(from: &HeldFile) -> std::result::Result<Who, String> {
         return Ok(Who::Thread(shown.inside));
     }
     // 0: of another PID namespace.
-    let name = std::fs::read_to_string(format!("/proc/{seen}/comm")).unwrap_or_default();
-    let (name, instead) = (name.trim_end(), or_instead(&[*number]));
+    let (name, instead) = (name_of(seen), or_instead(&[*number]));
     Err(format!("fd {number}: a pidfd of process {seen} ({name}), which stays; {instead}"))
 }
 

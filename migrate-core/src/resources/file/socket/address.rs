@@ -1,7 +1,6 @@
 //! Addresses and ports of sockets of the internet: read, bound again, and who has one that is wanted.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,7 +13,7 @@ use super::options::{FreshOptions, SocketOptions};
 use super::{SocketView, fresh, interface_index, interface_name, of_descriptor};
 use crate::error::{Doing, Error, Result};
 use crate::proc::link::{LinkTarget, parse_link};
-use crate::proc::listing::for_each_fd_of_others;
+use crate::proc::listing::{for_each_fd_of_others, name_of as process_name};
 use crate::resources::file::HeldFile;
 
 /// An address and port, in words that hold on any host.
@@ -234,10 +233,9 @@ fn holder(sort: SocketView, wanted: &Address) -> Option<String> {
             && let LinkTarget::Socket(inode) = parse_link(link)
             && inodes.contains(&inode)
         {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             found = Some(format!(
                 "process {pid} ({}), descriptor {}",
-                name.trim_end(),
+                process_name(pid),
                 entry.file_name().to_string_lossy()
             ));
         }

@@ -135,9 +135,12 @@ fn holder(name: &[u8]) -> String {
     let link_text = format!("socket:[{inode}]");
     let looked = crate::proc::listing::for_each_fd_of_others(&[], |process, entry, link| {
         if link == link_text.as_bytes() && found.is_empty() {
-            let comm = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
             let number = entry.file_name();
-            found = format!(" by process {process} ({}), descriptor {}", comm.trim_end(), number.display());
+            found = format!(
+                " by process {process} ({}), descriptor {}",
+                crate::proc::listing::name_of(process),
+                number.display()
+            );
         }
     });
     if looked.is_ok() { found } else { String::new() }
