@@ -546,13 +546,28 @@ impl OpenFiles {
     }
 
     /// None: it is nothing there. `early`: only what may be made before the freeze; some cannot be read while the process runs
-    /// without its noticing.
+    /// without its noticing. Else what the kernel was just about to change is read once more.
     fn capture_all(&self, early: bool) -> Result<Vec<Result<Option<FileImage>>>> {
         let known = KnownFiles { list: &self.list, numbers: self.known() };
         let groups = Groups::default();
         let others = Others::new(&known, &self.fresh, &groups);
         let mut list: Vec<&SharedFile> = self.list.iter().collect();
-        in_two(&mut list, |shared| Ok(self.capture_one(shared, early, others)))
+        let mut images = in_two(&mut list, |shared| Ok(self.capture_one(shared, early, others)))?;
+        if early {
+            return Ok(images);
+        }
+        for (shared, image) in list.into_iter().zip(&mut images) {
+            let settled = match &*image {
+                Ok(Some(read)) => file::is_settled(read, &shared.file),
+                _ => continue,
+            };
+            match settled {
+                Ok(true) => {}
+                Ok(false) => *image = self.capture_one(shared, false, others),
+                Err(error) => *image = Err(error),
+            }
+        }
+        Ok(images)
     }
 
     fn capture_one<'a>(&self, shared: &'a SharedFile, early: bool, others: Others<'a>) -> Result<Option<FileImage>> {
@@ -566,33 +581,12 @@ impl OpenFiles {
         }
     }
 
-    /// What the kernel was just about to change is read once more.
-    fn capture_settled(&self) -> Result<Vec<Result<Option<FileImage>>>> {
-        let mut images = self.capture_all(false)?;
-        let known = KnownFiles { list: &self.list, numbers: self.known() };
-        let groups = Groups::default();
-        let others = Others::new(&known, &self.fresh, &groups);
-        let capture = |shared| self.capture_one(shared, false, others);
-        let is_settled = |shared: &SharedFile, image: &Result<Option<FileImage>>| match image {
-            Ok(Some(image)) => file::is_settled(image, &shared.file),
-            _ => Ok(true),
-        };
-        for (shared, image) in self.list.iter().zip(&mut images) {
-            match is_settled(shared, image) {
-                Ok(true) => {}
-                Ok(false) => *image = capture(shared),
-                Err(error) => *image = Err(error),
-            }
-        }
-        Ok(images)
-    }
-
     /// Reads them, and the file locks, in the frozen process, which has just been looked at again.
     pub fn capture(&self, process: &mut FrozenProcess) -> Result<CapturedFiles> {
         let (mut files, mut locks, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let groups = &process.status.ns_pgid;
         let group = (groups.first().copied().unwrap_or(0), groups.last().copied().unwrap_or(0));
-        for (shared, image) in self.list.iter().zip(self.capture_settled()?) {
+        for (shared, image) in self.list.iter().zip(self.capture_all(false)?) {
             let view = &shared.file.view;
             if shared.moves() {
                 locks.extend(file_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
