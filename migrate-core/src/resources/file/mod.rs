@@ -34,6 +34,7 @@ use std::time::Instant;
 use bincode::{Decode, Encode};
 use migrate_linux::remote::Batch;
 use nix::sys::stat::FileStat;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket::address::Bound;
 use socket::memberships::Groups;
 use socket::options::FreshOptions;
@@ -580,14 +581,19 @@ pub fn time_here() -> u64 {
     (time.tv_sec.max(0) as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.max(0) as u64)
 }
 
-/// Which of these events (poll(2), epoll(7)), or errors and hang-ups, one is ready for now.
-fn ready_for(fd: &OwnedFd, events: u32) -> Result<u32> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-    let mut asked = [PollFd::new(fd.as_fd(), PollFlags::from_bits_retain(events as i16))];
-    poll(&mut asked, PollTimeout::ZERO).map_err(Into::into).doing(|| "poll a descriptor".into())?;
+/// Which of these events, or errors and hang-ups, wait on one now (poll(2)).
+fn polled(fd: &OwnedFd, events: PollFlags) -> std::io::Result<PollFlags> {
+    let mut asked = [PollFd::new(fd, events)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut asked, Some(&at_once))?;
     let [asked] = asked;
-    Ok(asked.revents().map_or(0, |ready| u32::from(ready.bits() as u16)))
+    Ok(asked.revents())
+}
+
+/// The same, as epoll(7) has them.
+fn ready_for(fd: &OwnedFd, events: u32) -> Result<u32> {
+    let ready = polled(fd, PollFlags::from_bits_retain(events as u16)).doing(|| "poll a descriptor".into())?;
+    Ok(u32::from(ready.bits()))
 }
 
 /// Flags that act when a file is opened, or belong to a descriptor.

@@ -22,7 +22,7 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
 use migrate_linux::{libc, sockopt};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::net::netdevice::{index_to_name, name_to_index};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
@@ -84,12 +84,9 @@ fn of_descriptor(number: i32, sort: SocketView, error: Error) -> Error {
     }
 }
 
-/// What poll(2) says of a socket now.
+/// What waits on a socket now: something to read, an end, an error.
 fn polled(socket: &OwnedFd) -> Result<PollFlags> {
-    let mut asked = [PollFd::new(socket, PollFlags::IN | PollFlags::RDHUP)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut asked, Some(&now)).map_err(Into::into).doing(|| "poll a socket".into())?;
-    Ok(asked[0].revents())
+    super::polled(socket, PollFlags::IN | PollFlags::RDHUP).doing(|| "poll a socket".into())
 }
 
 /// What preflight says of one that shares its port.

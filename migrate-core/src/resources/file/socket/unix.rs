@@ -16,10 +16,9 @@ use std::sync::OnceLock;
 use bincode::{Decode, Encode};
 use migrate_linux::unix_diag::UnixSocket;
 use migrate_linux::{libc, sockopt, unix_messages};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt as named};
 use nix::sys::stat::{fchmod, fstat};
+use rustix::event::PollFlags;
 
 use super::fresh;
 use super::options::SocketOptions;
@@ -27,7 +26,9 @@ use super::unix_places::Place;
 use super::unix_queue::{self, Message, Queued};
 use crate::error::{Doing, Error, Result};
 use crate::resources::Verdict;
-use crate::resources::file::{FileKind, FileView, HeldFile, NewFiles, Others, SocketView, flags_now};
+use crate::resources::file::{
+    FileKind, FileView, HeldFile, NewFiles, Others, SocketView, flags_now, polled, set_flags,
+};
 
 /// What is known of a unix socket beside what every socket has.
 #[derive(Debug)]
@@ -170,8 +171,7 @@ pub(super) fn sort(kind: i32) -> SocketView {
 /// A new one, on which no call waits.
 pub(super) fn unbound(kind: i32) -> Result<OwnedFd> {
     let socket = fresh(sort(kind))?;
-    let set = fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Into::into);
-    set.doing(|| "set the flags of a unix socket".into())?;
+    set_flags(&socket, libc::O_NONBLOCK)?;
     Ok(socket)
 }
 
@@ -227,13 +227,13 @@ impl FileKind for Unix {
             Peer::Gone => Link::Gone(unix_messages::name_of_peer(socket).unwrap_or_default()),
             Peer::Outside => Link::Named(unix_messages::name_of_peer(socket).doing(reading)?),
         };
-        let events = pending_events(socket).doing(reading)?;
-        if events.contains(PollFlags::POLLPRI) {
+        let events = polled(socket, PollFlags::PRI).doing(reading)?;
+        if events.contains(PollFlags::PRI) {
             return Err(Error::Refused(vec![format!(
                 "fd {number}: urgent data (MSG_OOB) waits in a unix socket, which cannot move; let the program receive it"
             )]));
         }
-        let reset = events.contains(PollFlags::POLLERR);
+        let reset = events.contains(PollFlags::ERR);
         if reset && !matches!(link, Link::Gone(_)) {
             return Err(Error::Refused(vec![format!(
                 "fd {number}: an error waits on a unix socket, which cannot move; let the program read or write it once"
@@ -243,7 +243,7 @@ impl FileKind for Unix {
         Ok(UnixImage {
             inode: told.inode,
             kind: told.kind,
-            flags: flags_now(from)? & (libc::O_NONBLOCK | libc::O_ASYNC),
+            flags: flags_now(from)? & libc::O_NONBLOCK,
             file: bound_file(socket, &told.name, &link).doing(reading)?,
             name: told.name.clone(),
             link,
@@ -284,14 +284,6 @@ impl FileKind for Unix {
             None => Ok(()),
         }
     }
-}
-
-/// What waits on it: an error, urgent data.
-pub(super) fn pending_events(socket: &OwnedFd) -> std::io::Result<PollFlags> {
-    use std::os::fd::AsFd;
-    let mut asked = [PollFd::new(socket.as_fd(), PollFlags::POLLPRI)];
-    poll(&mut asked, PollTimeout::ZERO)?;
-    Ok(asked[0].revents().unwrap_or(PollFlags::empty()))
 }
 
 /// Whom SO_PEERCRED tells.
@@ -350,8 +342,7 @@ pub(super) fn settle(image: &UnixImage, socket: &OwnedFd) -> Result<()> {
         let mode = nix::sys::stat::Mode::from_bits_truncate(image.mode);
         fchmod(socket, mode).map_err(Into::into).doing(setting)?;
     }
-    let flags = OFlag::from_bits_truncate(image.flags);
-    fcntl(socket, FcntlArg::F_SETFL(flags)).map_err(Into::into).doing(setting).map(drop)
+    set_flags(socket, image.flags)
 }
 
 /// A peer's image must be such as there can be.

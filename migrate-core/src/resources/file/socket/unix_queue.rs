@@ -12,12 +12,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use bincode::{Decode, Encode};
 use migrate_linux::unix_messages::{self, Credentials, Peeked};
 use migrate_linux::{libc, sockopt};
-use nix::poll::PollFlags;
+use rustix::event::PollFlags;
 
-use super::unix::{self, UnixView};
+use super::unix::UnixView;
 use crate::error::{Doing, Error, Result};
 use crate::image::ObjectId;
-use crate::resources::file::{HeldFile, Made, Others};
+use crate::resources::file::{HeldFile, Made, Others, polled};
 
 /// A message, or a piece of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -54,7 +54,7 @@ pub(super) fn read(socket: &OwnedFd, view: &UnixView) -> io::Result<Vec<Queued>>
         return Ok(Vec::new());
     }
     // Reading anything but a stream that holds something tells of an error first, and takes it.
-    if !stream && unix::pending_events(socket)?.contains(PollFlags::POLLERR) {
+    if !stream && polled(socket, PollFlags::PRI)?.contains(PollFlags::ERR) {
         return match told.waiting {
             0 => Ok(Vec::new()),
             _ => {
