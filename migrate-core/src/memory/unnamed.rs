@@ -70,7 +70,7 @@ impl Unnamed {
 
     /// Takes in what a descriptor refers to. Err: it cannot move, in words.
     pub fn add_open(&mut self, held: &HeldFile) -> std::result::Result<u32, String> {
-        let (view, inode) = (&held.view, (held.view.stat.st_dev, held.view.stat.st_ino));
+        let (view, inode) = (&held.view, held.inode());
         let id = match self.by_inode.get(&inode) {
             Some(&id) if self.file(id).is_some() => id,
             _ => {

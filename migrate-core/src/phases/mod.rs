@@ -9,6 +9,7 @@ mod locks;
 pub use locks::take_again_in;
 mod held_files;
 mod kernel_state;
+mod known_files;
 mod open_files;
 mod outside_ends;
 mod pages;

@@ -13,8 +13,8 @@ use nix::sys::stat::FileStat;
 
 use super::freeze::FrozenProcess;
 use super::held_files::{OpenInfo, hold, hold_duplicate};
-use super::outside_ends::{self, SharedSockets};
-use super::terminals::Terminals;
+use super::known_files::KnownFiles;
+use super::outside_ends::OutsideEnds;
 use super::unix_peers::UnixPeers;
 use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
@@ -31,7 +31,7 @@ use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::address::Bound;
 use crate::resources::file::socket::memberships::Groups;
 use crate::resources::file::socket::options::FreshOptions;
-use crate::resources::file::{self, FileImage, HeldFile, Known, Others};
+use crate::resources::file::{self, FileImage, HeldFile, Others};
 use crate::resources::process::file_locks::{self, FileLock};
 
 /// An open file description and the descriptors that refer to it.
@@ -94,12 +94,7 @@ pub struct OpenFiles {
     /// In no order.
     pub list: Vec<SharedFile>,
     next_object: u32,
-    /// The pipes of which it is known that no other process has them.
-    private_pipes: BTreeSet<u64>,
-    sockets: SharedSockets,
-    /// The descriptions with locks of their own of which it is known that no other process has them.
-    private_locks: BTreeSet<ObjectId>,
-    terminals: Terminals,
+    outside: OutsideEnds,
     unix: UnixPeers,
     /// What the options of sockets are that nobody has set.
     fresh: FreshOptions,
@@ -150,7 +145,7 @@ impl OpenFiles {
         let mut by_inode: BTreeMap<(u64, u64), Alike> = BTreeMap::new();
         if !new.is_empty() {
             for (i, shared) in self.list.iter().enumerate().filter(|(_, shared)| shared.moves()) {
-                by_inode.entry(inode(&shared.file)).or_default().known.push(i);
+                by_inode.entry(shared.file.inode()).or_default().known.push(i);
             }
         }
         for number in new {
@@ -170,7 +165,7 @@ impl OpenFiles {
                 }
                 continue;
             }
-            let alike = by_inode.entry(inode(&held)).or_default();
+            let alike = by_inode.entry(held.inode()).or_default();
             if let Some(i) = self.same_description(&held.duplicate, &alike.known)? {
                 self.list[i].numbers.push(number);
                 continue;
@@ -192,11 +187,7 @@ impl OpenFiles {
         self.tell_obstacles(&mut findings);
         self.name_by_first_numbers(pid)?;
         self.unix.connect(pid, &mut self.list, still, &mut findings)?;
-        findings.obstacles.extend(self.shared_pipes(pid)?);
-        let moving = self.list.iter().filter(|shared| shared.moves());
-        findings.losses.extend(self.sockets.look(pid, moving.map(|shared| (&shared.file, shared.numbers.as_slice())))?);
-        findings.obstacles.extend(self.shared_locks(pid)?);
-        findings.obstacles.extend(self.shared_terminals(pid)?);
+        self.outside.look(pid, &self.list, &mut findings)?;
         if !std::mem::replace(&mut self.looked, true) {
             let missing = self.fds.keys().filter(|number| numbers.binary_search(number).is_err());
             findings.obstacles.extend(missing.map(|number| format!("--fd {number}: it has no descriptor {number}")));
@@ -244,7 +235,7 @@ impl OpenFiles {
                     .doing(|| format!("look at what is inside descriptor {number}"))?;
                 self.unix.note(&mut held, still);
                 let same_inode =
-                    |(_, shared): &(usize, &SharedFile)| shared.moves() && inode(&shared.file) == inode(&held);
+                    |(_, shared): &(usize, &SharedFile)| shared.moves() && shared.file.inode() == held.inode();
                 let candidates: Vec<usize> = self.list.iter().enumerate().filter(same_inode).map(|(i, _)| i).collect();
                 let known = match self.same_description(&held.duplicate, &candidates)? {
                     Some(known) => known,
@@ -260,62 +251,6 @@ impl OpenFiles {
         let mut found = found.into_iter();
         self.list.retain(|_| found.next() == Some(true));
         Ok(())
-    }
-
-    /// Searches all processes for those of its pipes that are not known to be its own; a search is dear, and in the freeze there is
-    /// hardly ever one of which that is not known.
-    fn shared_pipes(&mut self, pid: i32) -> Result<Vec<String>> {
-        let mut unknown: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
-        for shared in self.list.iter().filter(|shared| shared.moves()) {
-            if let LinkTarget::Pipe(inode) = shared.file.view.link {
-                unknown.entry(inode).or_default().extend(&shared.numbers);
-            }
-        }
-        self.private_pipes.retain(|inode| unknown.remove(inode).is_some());
-        if unknown.is_empty() {
-            return Ok(Vec::new());
-        }
-        let held = outside_ends::of_pipes(pid, &unknown)?;
-        self.private_pipes.extend(unknown.into_keys().filter(|inode| held.iter().all(|(other, _)| other != inode)));
-        Ok(held.into_iter().map(|(_, reason)| reason).collect())
-    }
-
-    fn shared_terminals(&mut self, pid: i32) -> Result<Vec<String>> {
-        let moving = self.list.iter().filter(|shared| shared.moves());
-        let ends = moving.filter_map(|shared| {
-            file::terminal_of(&shared.file.view).map(|(terminal, master)| (terminal, master, shared.numbers.as_slice()))
-        });
-        self.terminals.refuse_shared(pid, ends)
-    }
-
-    /// Whether this terminal (tty_nr of proc_pid_stat(5)) moves with them.
-    pub fn have_terminal(&self, device: i32) -> bool {
-        let moving = self.list.iter().filter(|shared| shared.moves());
-        let mut terminals = moving.filter_map(|shared| file::terminal_of(&shared.file.view));
-        // The kernel's form of a device number with 12 bits of major and 20 of minor (linux/kdev_t.h `new_encode_dev`).
-        let device_of = |number: u32| i64::from(number & 0xff | 136 << 8 | (number & !0xff) << 12);
-        terminals.any(|(number, is_master)| is_master && i64::from(device) == device_of(number))
-    }
-
-    /// Searches all processes for the descriptions that have locks, of which that is not known: a lock that is given up here would be
-    /// theirs too.
-    fn shared_locks(&mut self, pid: i32) -> Result<Vec<String>> {
-        let has_lock =
-            |shared: &&SharedFile| shared.moves() && file_locks::belong_to_description(&shared.file.view.info);
-        let locked: Vec<&SharedFile> = self.list.iter().filter(has_lock).collect();
-        let unknown = || locked.iter().filter(|shared| !self.private_locks.contains(&shared.object));
-        if unknown().next().is_none() {
-            return Ok(Vec::new());
-        }
-        let mut reasons: Vec<String> = unknown()
-            .filter(|shared| shared.numbers.is_empty())
-            .map(|shared| format!("inside fd {}: a description with a lock; receive it first", shared.file.view.number))
-            .collect();
-        reasons.extend(outside_ends::of_locks(pid, unknown().map(|shared| (&shared.file, shared.numbers.as_slice())))?);
-        if reasons.is_empty() {
-            self.private_locks = locked.iter().map(|shared| shared.object).collect();
-        }
-        Ok(reasons)
     }
 
     /// The same in the frozen process, of which it also reads what the descriptions are now.
@@ -338,9 +273,8 @@ impl OpenFiles {
         }
         let (mut findings, (infos, stats)) = match now {
             Some(now) => {
-                let mut obstacles = self.shared_pipes(pid)?;
-                obstacles.extend(self.shared_terminals(pid)?);
-                let mut findings = Findings { obstacles, losses: Vec::new() };
+                let mut findings = Findings::default();
+                self.outside.look_again(pid, &self.list, &mut findings)?;
                 self.unix.connect(pid, &mut self.list, true, &mut findings)?;
                 (findings, now)
             }
@@ -351,7 +285,7 @@ impl OpenFiles {
             shared.is_now(stat)?;
         }
         self.tell_obstacles(&mut findings);
-        findings.obstacles.extend(self.shared_locks(pid)?);
+        self.outside.look_for_locks(pid, &self.list, &mut findings)?;
         Ok(findings)
     }
 
@@ -548,7 +482,7 @@ impl OpenFiles {
     /// None: it is nothing there. `early`: only what may be made before the freeze; some cannot be read while the process runs
     /// without its noticing. Else what the kernel was just about to change is read once more.
     fn capture_all(&self, early: bool) -> Result<Vec<Result<Option<FileImage>>>> {
-        let known = KnownFiles { list: &self.list, numbers: self.known() };
+        let known = KnownFiles::new(&self.list, self.known());
         let groups = Groups::default();
         let others = Others::new(&known, &self.fresh, &groups);
         let mut list: Vec<&SharedFile> = self.list.iter().collect();
@@ -618,56 +552,9 @@ impl OpenFiles {
     }
 }
 
-/// What the process has, for descriptions that refer to others.
-#[derive(Debug)]
-struct KnownFiles<'a> {
-    list: &'a [SharedFile],
-    /// Ascending, and which of the list each is.
-    numbers: Vec<(i32, usize)>,
-}
-
-impl KnownFiles<'_> {
-    fn at(&self, number: i32) -> Option<&SharedFile> {
-        let place = self.numbers.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        self.list.get(self.numbers.get(place)?.1)
-    }
-}
-
-impl Known for KnownFiles<'_> {
-    fn object_of(&self, fd: &OwnedFd) -> Result<Option<ObjectId>> {
-        let stat = nix::sys::stat::fstat(fd).map_err(std::io::Error::from).doing(|| "stat a descriptor".into())?;
-        let own = std::process::id() as i32;
-        let may_be = |shared: &&SharedFile| shared.moves() && inode(&shared.file) == (stat.st_dev, stat.st_ino);
-        for shared in self.list.iter().filter(may_be) {
-            let same = kcmp::same_file(own, shared.file.duplicate.as_raw_fd(), own, fd.as_raw_fd());
-            if same.doing(|| "compare descriptors (kcmp)".into())? {
-                return Ok(Some(shared.object));
-            }
-        }
-        Ok(None)
-    }
-
-    fn object_at(&self, number: i32) -> Option<(ObjectId, &HeldFile)> {
-        self.at(number).filter(|shared| shared.moves()).map(|shared| (shared.object, &shared.file))
-    }
-
-    fn on_inode(&self, inode: u64) -> Vec<(ObjectId, &HeldFile)> {
-        let there = self.list.iter().filter(|shared| shared.moves() && shared.file.view.stat.st_ino == inode);
-        there.map(|shared| (shared.object, &shared.file)).collect()
-    }
-
-    fn is_replaced(&self, number: i32) -> bool {
-        self.at(number).is_some_and(|shared| !shared.moves())
-    }
-}
-
 /// Duplicates of the descriptions inside one that moves.
 fn holds(shared: &SharedFile) -> Result<Vec<OwnedFd>> {
     if shared.moves() { file::holds(&shared.file) } else { Ok(Vec::new()) }
-}
-
-fn inode(held: &HeldFile) -> (u64, u64) {
-    (held.view.stat.st_dev, held.view.stat.st_ino)
 }
 
 /// FD_CLOEXEC belongs to each number, and no duplicate has it.

@@ -9,6 +9,7 @@ use migrate_linux::pidfd::PidFd;
 use migrate_linux::regs::{CallState, Registers};
 
 use super::open_files::{Findings, OpenFiles};
+use super::terminals;
 use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
@@ -191,7 +192,7 @@ impl Subject {
         let findings = files.look(pid, &pidfd)?;
         obstacles.extend(findings.obstacles);
         losses.extend(findings.losses);
-        if stat.tty_nr != 0 && !files.have_terminal(stat.tty_nr) {
+        if stat.tty_nr != 0 && !terminals::has_terminal(&files.list, stat.tty_nr) {
             losses.push("it leaves its controlling terminal behind".into());
         }
         obstacles.extend(files.find_content(&mut space.unnamed));

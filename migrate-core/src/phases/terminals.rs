@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use super::open_files::SharedFile;
+use super::outside_ends::moving;
 use crate::error::{Doing, Result};
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::listing::{for_each_fd_of_others, name_of};
-use crate::resources::file::{listed, or_instead};
+use crate::resources::file::{listed, or_instead, terminal_of};
 
 /// Those of which it is known that no other process has an end, by their numbers.
 #[derive(Debug, Default)]
@@ -25,17 +27,12 @@ struct OutsideEnd {
 }
 
 impl Terminals {
-    /// Why those cannot move that others have ends of. `ends`: the terminal, whether it is its master, and the process's descriptors. A
-    /// search through all processes is dear: only for those that are not known.
-    pub fn refuse_shared<'a>(
-        &mut self,
-        pid: i32,
-        ends: impl Iterator<Item = (u32, bool, &'a [i32])>,
-    ) -> Result<Vec<String>> {
+    /// Why those cannot move that others have ends of, in words.
+    pub fn look(&mut self, pid: i32, list: &[SharedFile]) -> Result<Vec<String>> {
         let mut unknown: BTreeMap<u32, Vec<i32>> = BTreeMap::new();
         let mut masters = BTreeSet::new();
-        for (terminal, is_master, numbers) in ends {
-            unknown.entry(terminal).or_default().extend(numbers);
+        for (shared, (terminal, is_master)) in ends(list) {
+            unknown.entry(terminal).or_default().extend(&shared.numbers);
             masters.extend(is_master.then_some(terminal));
         }
         self.private.retain(|terminal| masters.contains(terminal) && unknown.remove(terminal).is_some());
@@ -64,6 +61,18 @@ impl Terminals {
         }
         Ok(reasons)
     }
+}
+
+/// The ends that move: the terminal of each, and whether it is its master.
+fn ends(list: &[SharedFile]) -> impl Iterator<Item = (&SharedFile, (u32, bool))> {
+    moving(list).filter_map(|shared| terminal_of(&shared.file.view).map(|end| (shared, end)))
+}
+
+/// Whether this terminal (tty_nr of proc_pid_stat(5)) moves with them.
+pub fn has_terminal(list: &[SharedFile], device: i32) -> bool {
+    // The kernel's form of a device number with 12 bits of major and 20 of minor (linux/kdev_t.h `new_encode_dev`).
+    let device_of = |number: u32| i64::from(number & 0xff | 136 << 8 | (number & !0xff) << 12);
+    ends(list).any(|(_, (number, is_master))| is_master && i64::from(device) == device_of(number))
 }
 
 fn outside_ends(pid: i32, wanted: &BTreeMap<u32, Vec<i32>>) -> Result<Vec<OutsideEnd>> {

@@ -108,6 +108,13 @@ pub struct HeldFile {
     pub content: Option<u32>,
 }
 
+impl HeldFile {
+    /// Its device and inode.
+    pub fn inode(&self) -> (u64, u64) {
+        (self.view.stat.st_dev, self.view.stat.st_ino)
+    }
+}
+
 /// The descriptions of the frozen process, for one that refers to others.
 #[derive(Debug, Clone, Copy)]
 pub struct Others<'a> {
