@@ -1,12 +1,12 @@
 //! What the daemon can be told.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Parser, Subcommand};
-use migrate_core::plan::{DEFAULT_PORT, DEFAULT_SOCKET};
+use clap::{Parser, Subcommand, ValueEnum};
 use migrate_core::protocol::preamble::MigrationId;
+use serde::Deserialize;
 
 /// Takes running processes from other hosts, and sends this host's away.
 ///
@@ -18,28 +18,53 @@ use migrate_core::protocol::preamble::MigrationId;
     after_help = "\
 Examples:
   migrate-agent                                     only this host can reach it
-  migrate-agent --listen 10.0.0.1:7070 --insecure   other hosts can; read what --insecure says"
+  migrate-agent --listen 10.0.0.1:7070 --insecure   other hosts can; read what --insecure says
+  migrate-agent --config /etc/migrate/agent.toml    as that file says: listen = \"10.0.0.1:7070\", insecure = true
+
+SIGTERM and SIGINT end it gracefully: moves that can still be undone are, others are finished. What has moved here is not touched."
 )]
 pub struct Arguments {
-    /// Where other agents connect
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)))]
-    pub listen: SocketAddr,
+    /// Where other agents connect [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
 
-    /// Where this host's clients connect: a unix socket that only its owner may use
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-    pub socket: PathBuf,
+    /// Where this host's clients connect: a unix socket that only its owner may use [default: /run/migrate/agent.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 
     /// Listen on a network without proof of who connects: whoever reaches the port can start processes as root here
     #[arg(long)]
     pub insecure: bool,
 
-    /// How much to log, on standard error
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info",
-          value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"]))]
-    pub log: String,
+    /// How much to log, on standard error or to the journal [default: info]
+    #[arg(long, global = true, value_name = "LEVEL", value_enum)]
+    pub log: Option<LogLevel>,
+
+    /// Read options from this file (TOML): each of these by its name; the command line goes before it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "their names say it")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,22 +76,13 @@ pub enum Command {
         #[arg(long)]
         id: MigrationId,
     },
-}
 
-impl Arguments {
-    /// Refuses a network address unless the operator has said that it is meant.
-    pub fn refuse_exposure(&self) -> anyhow::Result<()> {
-        let ip = self.listen.ip().to_canonical();
-        if self.insecure || ip.is_loopback() {
-            return Ok(());
-        }
-        anyhow::bail!(
-            "--listen {}: whoever can reach this port can start processes as root on this host, because agents do not \
-             prove to each other yet who they are (mutual TLS). Listen on 127.0.0.1, or add --insecure when everybody \
-             on that network may have root here",
-            self.listen
-        )
-    }
+    /// Write the manual pages and shell completions into a directory: for packaging
+    #[command(hide = true)]
+    Manual {
+        /// The directory.
+        directory: PathBuf,
+    },
 }
 
 #[cfg(test)]
@@ -74,10 +90,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-
-    fn parse(line: &str) -> Arguments {
-        Arguments::try_parse_from(line.split_whitespace()).expect("valid")
-    }
+    use crate::settings::Settings;
 
     #[test]
     fn the_definition_is_sound() {
@@ -85,21 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_needs_no_word() {
-        for listen in ["127.0.0.1:7070", "127.8.0.1:1", "[::1]:7070", "[::ffff:127.0.0.1]:7070"] {
-            assert!(parse(&format!("agent --listen {listen}")).refuse_exposure().is_ok(), "{listen}");
-        }
-        for listen in ["0.0.0.0:7070", "10.0.0.1:7070", "[::]:7070"] {
-            let error = parse(&format!("agent --listen {listen}")).refuse_exposure().expect_err(listen).to_string();
-            assert!(error.contains("root") && error.contains("--insecure"), "{error}");
-            assert!(parse(&format!("agent --listen {listen} --insecure")).refuse_exposure().is_ok(), "{listen}");
-        }
-    }
-
-    #[test]
-    fn the_help_hides_what_only_the_agent_runs() {
+    fn the_help_hides_what_only_the_agent_runs_and_tells_the_defaults() {
         let help = Arguments::command().render_long_help().to_string();
-        assert!(help.contains("--listen") && help.contains("127.0.0.1:7070") && help.contains("--insecure"), "{help}");
-        assert!(!help.contains("receive"), "{help}");
+        let Settings { listen, socket, .. } = Settings::default();
+        for shown in ["--listen", &listen.to_string(), &socket.display().to_string(), "[default: info]", "--insecure"] {
+            assert!(help.contains(shown), "{shown} is not in\n{help}");
+        }
+        assert!(!help.contains("receive") && !help.contains("packaging"), "{help}");
     }
 }

@@ -13,30 +13,30 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::Arguments;
+use crate::arguments::LogLevel;
 use crate::leaving::Departures;
 use crate::local::{self, Desk};
 use crate::receivers::Receivers;
+use crate::settings::Settings;
 use crate::{capabilities, doubts, peers};
 
 /// What running moves may take once the agent has been told to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs until SIGTERM or SIGINT.
-pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub fn run(settings: Settings) -> anyhow::Result<()> {
     capabilities::require()?;
-    arguments.refuse_exposure()?;
-    let clients = local::bind(&arguments.socket)?;
+    let clients = local::bind(&settings.socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    let served = runtime.block_on(serve(arguments.listen, clients, arguments.log));
+    let served = runtime.block_on(serve(settings.listen, clients, settings.log));
     // At once: from here on the path may be another agent's.
-    forget(arguments.socket);
+    forget(settings.socket);
     runtime.block_on(finish(&*served?));
     Ok(())
 }
 
 /// Serves peers and clients until a signal says to stop; both listeners are closed then.
-async fn serve(listen: SocketAddr, clients: UnixListener, log: String) -> anyhow::Result<Arc<Desk>> {
+async fn serve(listen: SocketAddr, clients: UnixListener, log: LogLevel) -> anyhow::Result<Arc<Desk>> {
     let peers = TcpListener::bind(listen).await.with_context(|| {
         format!("listening on {listen}: is another agent running there? --listen takes another address or port")
     })?;

@@ -11,19 +11,39 @@ mod log;
 mod peers;
 mod receive;
 mod receivers;
+mod settings;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, LogLevel};
+use settings::Settings;
+
+/// Wrong usage: starting it again makes no difference. So ends clap, too.
+const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log::start(&arguments.log);
-    let result = match arguments.command {
-        Some(Command::Receive { id }) => receive::run(id),
-        None => daemon::run(arguments),
+    let result = match &arguments.command {
+        Some(Command::Receive { id }) => {
+            log::start(arguments.log.unwrap_or(LogLevel::Info));
+            receive::run(*id)
+        }
+        Some(Command::Manual { directory }) => write_manual(directory),
+        None => {
+            let settings = Settings::gather(&arguments);
+            log::start(settings.as_ref().map_or(LogLevel::Info, |settings| settings.log));
+            match settings.and_then(|settings| settings.refuse_exposure().map(|()| settings)) {
+                Ok(settings) => daemon::run(settings),
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    return ExitCode::from(WRONG_USAGE);
+                }
+            }
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,4 +52,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn write_manual(directory: &Path) -> anyhow::Result<()> {
+    log::start(LogLevel::Info);
+    migrate_manual::write(Arguments::command(), directory)
+        .with_context(|| format!("writing the manual into {}", directory.display()))
 }

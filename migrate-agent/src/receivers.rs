@@ -17,6 +17,8 @@ use migrate_core::state::StateDirectory;
 use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::arguments::LogLevel;
+
 /// Incoming migrations at a time.
 pub const MOST: usize = 64;
 
@@ -24,7 +26,7 @@ pub const MOST: usize = 64;
 pub struct Receivers {
     serving: Mutex<HashMap<MigrationId, Receiver>>,
     places: Arc<Semaphore>,
-    log: String,
+    log: LogLevel,
 }
 
 struct Receiver {
@@ -41,7 +43,7 @@ pub struct Place {
 
 impl Receivers {
     /// None yet; they will log as `log` says.
-    pub fn new(log: String) -> Self {
+    pub fn new(log: LogLevel) -> Self {
         Receivers { serving: Mutex::default(), places: Arc::new(Semaphore::new(MOST)), log }
     }
 
@@ -96,7 +98,7 @@ impl Receivers {
     fn spawn(&self, id: MigrationId, control: TcpStream, pages: UnixStream) -> std::io::Result<Child> {
         // Also when the file has been replaced since: /proc/self/exe is what runs, not what lies at its path.
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("migrate-agent").args(["receive", "--id", &id.to_string(), "--log", &self.log]);
+        command.arg0("migrate-agent").args(["receive", "--id", &id.to_string(), "--log", &self.log.to_string()]);
         command.stdin(Stdio::from(OwnedFd::from(control))).stdout(Stdio::from(OwnedFd::from(pages)));
         // Not the agent's notification socket, and not its terminal's Ctrl-C.
         command.env_clear().process_group(0);

@@ -104,9 +104,9 @@ fn assert_closes(mut stream: TcpStream) {
     }
 }
 
-fn refused(command: &mut Command) -> String {
+fn refused(code: i32, command: &mut Command) -> String {
     let Output { status, stderr, .. } = command.output().expect("run");
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(code));
     String::from_utf8(stderr).expect("text")
 }
 
@@ -146,7 +146,7 @@ fn the_socket_is_its_owners_and_a_stale_one_is_replaced() {
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&first.socket), 0o600);
     assert_eq!(mode(first.socket.parent().expect("a directory")), 0o700);
-    let error = refused(&mut command(&first.socket));
+    let error = refused(1, &mut command(&first.socket));
     assert!(error.contains("another agent answers at"), "{error}");
 
     assert!(first.terminate().success());
@@ -159,7 +159,7 @@ fn the_socket_is_its_owners_and_a_stale_one_is_replaced() {
 
     let file = first.socket.with_file_name("file");
     fs::write(&file, "precious").expect("written");
-    let error = refused(&mut command(&file));
+    let error = refused(1, &mut command(&file));
     assert!(error.contains("no socket") && file.exists(), "{error}");
 }
 
@@ -170,7 +170,7 @@ fn a_network_address_needs_a_word() {
         return;
     }
     let mut agent = Command::new(env!("CARGO_BIN_EXE_migrate-agent"));
-    let error = refused(agent.args(["--listen", "0.0.0.0:0", "--socket"]).arg(directory.path().join("sock")));
+    let error = refused(2, agent.args(["--listen", "0.0.0.0:0", "--socket"]).arg(directory.path().join("sock")));
     assert!(error.contains("can start processes as root") && error.contains("--insecure"), "{error}");
 }
 
@@ -184,7 +184,7 @@ fn a_taken_port_is_named() {
     let address = taken.local_addr().expect("bound").to_string();
     let socket = directory.path().join("sock");
     let mut agent = Command::new(env!("CARGO_BIN_EXE_migrate-agent"));
-    let error = refused(agent.args(["--listen", &address, "--socket"]).arg(&socket));
+    let error = refused(1, agent.args(["--listen", &address, "--socket"]).arg(&socket));
     assert!(error.contains(&address) && error.contains("another agent"), "{error}");
     assert!(!socket.exists());
 }
@@ -256,10 +256,20 @@ fn a_storm_of_half_preambles_passes() {
     soon(|| agent.descriptors() <= before);
 }
 
+/// It makes no difference to start it again: systemd is told by the exit status.
+#[test]
+fn a_configuration_that_makes_no_sense_is_wrong_usage() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("agent.toml");
+    fs::write(&file, "log = \"warn\"\nlisten-on = \"127.0.0.1:0\"\n").expect("written");
+    let error = refused(2, Command::new(env!("CARGO_BIN_EXE_migrate-agent")).arg("--config").arg(&file));
+    assert!(error.contains("agent.toml") && error.contains("listen-on") && error.contains("line 2"), "{error}");
+}
+
 #[test]
 fn receive_is_not_for_people() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_migrate-agent"));
     let command = command.args(["receive", "--id", "00112233445566778899aabbccddeeff"]).stdin(Stdio::null());
-    let error = refused(command);
+    let error = refused(1, command);
     assert!(error.contains("for the agent itself"), "{error}");
 }

@@ -52,6 +52,13 @@ pub enum Command {
     /// Look first: is the process there on the other host? Whoever says --here while it runs there makes it run twice; whoever
     /// says --there while it does not loses it.
     Resolve(Resolve),
+
+    /// Write the manual pages and shell completions into a directory: for packaging
+    #[command(hide = true)]
+    Manual {
+        /// The directory.
+        directory: PathBuf,
+    },
 }
 
 /// What `check` is told.

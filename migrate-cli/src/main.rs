@@ -13,9 +13,10 @@ mod rate;
 mod replacement;
 mod report;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
 
@@ -25,5 +26,16 @@ fn main() -> ExitCode {
         Command::Check(wanted) => check::run(&wanted),
         Command::Status => doubts::status(),
         Command::Resolve(wanted) => doubts::resolve(&wanted),
+        Command::Manual { directory } => write_manual(&directory),
+    }
+}
+
+fn write_manual(directory: &Path) -> ExitCode {
+    match migrate_manual::write(Arguments::command(), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("migrate-cli: writing the manual into {}: {error}", directory.display());
+            ExitCode::FAILURE
+        }
     }
 }
