@@ -32,6 +32,7 @@ mod sock_diag;
 pub mod sockets;
 pub mod sockopt;
 pub mod spawn;
+pub mod sysv_shm;
 pub mod tcp_diag;
 pub mod thread_probe;
 pub mod throttle;

@@ -28,6 +28,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_proc", "/proc/1/status is of process 1, which stays"),
     ("refused_lease", "has a lease"),
     ("refused_hugetlb", "huge pages (hugetlbfs)"),
+    ("refused_segment", "it shares memory with process "),
     ("refused_tcp_connection", "a TCP connection from 127.0.0.1:20222 to 127.0.0.1:20221"),
     ("refused_tcp_waiting", "for which 2 connections wait"),
     ("refused_netlink_queue", "a netlink socket with messages that the program has not read"),

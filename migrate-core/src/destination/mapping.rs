@@ -77,6 +77,7 @@ pub fn build(
         tables: Tables::default(),
         contents: Default::default(),
         states: Default::default(),
+        segments: Default::default(),
         descriptors: Default::default(),
         threads: Default::default(),
         outside: Outside { origin: offer.scheduling.clone(), here: Defaults::of_this_host(), warnings: Vec::new() },
@@ -215,6 +216,13 @@ impl Making {
                     .ok_or_else(|| Error::Invalid(format!("a mapping of file {file}")))?,
                 offset,
             ),
+            Backing::Object { object, offset } if self.segments.contains_key(&object) => {
+                if let Some(segment) = self.segments.get(&object) {
+                    segment.attach(vma, offset, batch);
+                }
+                advise(vma, batch);
+                return Ok(());
+            }
             Backing::Object { object, offset } => {
                 let may_write = !vma.shared || vma.flags & VmFlags::MAY_WRITE != 0;
                 let table = if may_write { &self.tables.objects } else { &self.tables.read_only };
@@ -258,7 +266,7 @@ impl Making {
         for vma in vmas {
             let Backing::Object { object, .. } = vma.backing else { continue };
             let known = self.tables.read_only.iter().any(|(id, _)| *id == object);
-            if known || !vma.shared || vma.flags & VmFlags::MAY_WRITE != 0 {
+            if known || self.segments.contains_key(&object) || !vma.shared || vma.flags & VmFlags::MAY_WRITE != 0 {
                 continue;
             }
             let Some(content) = self.contents.get(&object) else { continue };

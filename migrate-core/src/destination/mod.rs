@@ -26,6 +26,7 @@ use crate::identity::FileIdentity;
 use crate::image::Offer;
 use crate::image::layout::ObjectState;
 use crate::memory::receive::Placement;
+use crate::memory::segments::NewSegment;
 use crate::protocol::connection::{Connection, WireMessage};
 use crate::protocol::message::{Accepted, Running, State, ToDestination, ToSource};
 use crate::protocol::preamble::MigrationId;
@@ -47,6 +48,8 @@ struct Making {
     /// Objects without a name, by their numbers, and what they are to be.
     contents: HashMap<u32, Content>,
     states: HashMap<u32, ObjectState>,
+    /// Those of them that are System V shared memory.
+    segments: HashMap<u32, NewSegment>,
     descriptors: descriptors::Descriptors,
     threads: threads::Threads,
     outside: Outside,

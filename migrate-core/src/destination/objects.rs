@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use migrate_linux::map_files;
+use migrate_linux::remote::Batch;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, futimens};
@@ -17,6 +18,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
 use super::Making;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Form, ObjectState, ShmObject};
+use crate::memory::segments::NewSegment;
 use crate::resources::file::Content;
 
 /// The most objects of one process that this side keeps open.
@@ -47,6 +49,12 @@ impl Making {
                 return Ok(Content { file: Arc::new(made.into()), first: None });
             }
             Form::Memfd { name } => memfd(name)?,
+            &Form::SysV { id, key, removed } => {
+                let run = |batch: &Batch| self.shell.run(batch);
+                let (segment, file) = NewSegment::make(id, key, removed, size, run)?;
+                self.segments.insert(object.id, segment);
+                return Ok(Content { file: Arc::new(file), first: None });
+            }
             Form::File { path, nameless } => {
                 let path = Path::new(std::ffi::OsStr::from_bytes(path));
                 let name = path.file_name().unwrap_or_default().as_bytes();
@@ -77,6 +85,11 @@ impl Making {
             let content = self.contents.get(&state.id);
             let content =
                 content.ok_or_else(|| Error::Invalid(format!("the state of object {}, which is none", state.id)))?;
+            if let Some(segment) = self.segments.get(&state.id) {
+                segment.set(state)?;
+                self.states.insert(state.id, *state);
+                continue;
+            }
             let size = i64::try_from(state.size).map_err(|_| Error::Invalid(format!("{} bytes", state.size)))?;
             ftruncate(&content.file, size).map_err(Into::into).doing(|| format!("give a file {size} bytes"))?;
             self.placement.resize_object(state.id, state.size);
@@ -107,7 +120,10 @@ impl Making {
     }
 
     /// The last thing about them: when content and mappings are in place. What has all its seals as it was made is left alone.
-    pub fn seal_objects(&self) -> Result<()> {
+    pub fn seal_objects(&mut self) -> Result<()> {
+        for (id, segment) in &mut self.segments {
+            self.states.get(id).map_or(Ok(()), |state| segment.end(state))?;
+        }
         self.for_each_state(|state, file| {
             let seals = SealFlag::from_bits_retain(state.seals);
             if !seals.is_empty() && fcntl(file, FcntlArg::F_GET_SEALS)? != state.seals {
@@ -118,7 +134,7 @@ impl Making {
     }
 
     fn for_each_state(&self, set: impl Fn(&ObjectState, &File) -> nix::Result<()>) -> Result<()> {
-        for state in self.states.values() {
+        for state in self.states.values().filter(|state| !self.segments.contains_key(&state.id)) {
             let Some(content) = self.contents.get(&state.id) else { continue };
             let set = set(state, &content.file).map_err(std::io::Error::from);
             set.doing(|| {

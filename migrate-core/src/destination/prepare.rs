@@ -19,6 +19,7 @@ use super::threads::Standing;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::fault;
 use crate::image::Final;
+use crate::memory::segments::NewSegment;
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
@@ -39,6 +40,7 @@ pub struct Runnable {
     job_control: JobControl,
     /// Descriptions for which there is something to do after the commit.
     going_live: Option<GoingLive>,
+    segments: Vec<NewSegment>,
     named: Named,
     /// Its state file. Dropped after the process has been killed.
     arrival: Option<Arrival>,
@@ -109,6 +111,7 @@ pub fn prepare(
     let named = making.named;
     let job_control = image.process.job_control;
     let going_live = making.descriptors.going_live();
+    let segments = std::mem::take(&mut making.segments).into_values().collect();
     let mut unfinished = Unfinished {
         shell: making.shell,
         others,
@@ -124,6 +127,7 @@ pub fn prepare(
         live: false,
         job_control,
         going_live: Some(going_live),
+        segments,
         named,
         arrival: None,
     };
@@ -276,6 +280,7 @@ impl Runnable {
             ]));
         }
         self.live = true;
+        self.segments.drain(..).for_each(NewSegment::keep);
         for error in self.going_live.take().map(GoingLive::go_live).unwrap_or_default() {
             tracing::error!("process {}, which runs here now: {error}", self.pid);
         }

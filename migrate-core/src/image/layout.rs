@@ -133,6 +133,15 @@ pub enum Form {
         /// Made by O_TMPFILE, so that it can get a name yet.
         nameless: bool,
     },
+    /// A segment of System V shared memory.
+    SysV {
+        /// Its ID.
+        id: i32,
+        /// Its key, or the one that it had before it was removed.
+        key: i32,
+        /// It goes with the last attachment.
+        removed: bool,
+    },
 }
 
 /// What an object of a file's kind is beside its content.
@@ -142,7 +151,7 @@ pub struct ObjectState {
     pub id: u32,
     /// Bytes.
     pub size: u64,
-    /// Permissions: the twelve lower bits of st_mode.
+    /// Permissions: the twelve lower bits of st_mode, or of the mode of a segment of System V shared memory.
     pub mode: u32,
     /// User and group.
     pub owner: (u32, u32),

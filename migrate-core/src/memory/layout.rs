@@ -13,7 +13,8 @@ use migrate_linux::map_files;
 
 use crate::error::{Doing, Result};
 use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, READ, Vma, WRITE};
-use crate::memory::unnamed::{Inode, Unnamed};
+use crate::memory::segments;
+use crate::memory::unnamed::{Inode, SEGMENT, Unnamed};
 use crate::proc::maps::{Mapping, Name, read_deleted, read_maps};
 use crate::proc::smaps::{VmFlags, read_smaps};
 use crate::resources::Row;
@@ -53,7 +54,7 @@ const ADVICE: Row = (
 );
 
 /// What of memory moves.
-pub const KINDS: &[Row] = &[PRIVATE, FILES, OBJECTS, VDSO, ADVICE];
+pub const KINDS: &[Row] = &[PRIVATE, FILES, OBJECTS, segments::ROW, VDSO, ADVICE];
 
 /// The kind that a mapping is of.
 pub fn kind_of(vma: &Vma) -> &'static str {
@@ -189,6 +190,7 @@ impl AddressSpace {
             }
         }
         self.let_go_of_objects();
+        obstacles.extend(segments::obstacles(&self.layout, &self.unnamed, pace == Pace::Frozen));
         if pace == Pace::Frozen {
             self.stamp_written_files(pid)?;
         }
@@ -337,7 +339,7 @@ impl AddressSpace {
     /// Whether a mapping of another process is of one of the objects that this one shares.
     pub fn shares(&self, other: i32, m: &Mapping) -> bool {
         let open = || fs::metadata(map_file(other, m)).is_ok_and(|f| self.unnamed.is_open_inode((f.dev(), f.ino())));
-        m.shared && (self.has_object(m) || m.deleted && open())
+        m.shared && (self.has_object(m) || m.deleted && !is_segment(m) && open())
     }
 }
 
@@ -346,10 +348,14 @@ fn made_with(shared: bool, backing: &Backing) -> u64 {
     MADE_WITH | if shared && matches!(backing, Backing::Object { .. }) { VmFlags::MAY_WRITE } else { 0 }
 }
 
-/// SysV shared memory, and the rings of io_setup(2): what is behind them is more than memory.
+/// The rings of io_setup(2): what is behind them is more than memory.
 fn named_by_the_kernel(path: &OsString) -> bool {
-    let path = path.as_bytes();
-    path.starts_with(b"/SYSV") || path.starts_with(b"/[aio]")
+    path.as_bytes().starts_with(b"/[aio]")
+}
+
+/// Whether it may be of System V shared memory.
+fn is_segment(m: &Mapping) -> bool {
+    m.shared && m.deleted && matches!(&m.name, Name::File(path) if segments::may_be_one(path.as_bytes()))
 }
 
 /// Without such a mapping there is no way to what is behind it.
@@ -361,7 +367,8 @@ fn gone_or(error: io::Error, what: impl std::fmt::Display) -> NoBacking {
 }
 
 fn object_key(m: &Mapping) -> (u64, u64) {
-    (u64::from(m.dev.0) << 32 | u64::from(m.dev.1), m.inode)
+    let device = u64::from(m.dev.0) << 32 | u64::from(m.dev.1);
+    (if is_segment(m) { device | SEGMENT } else { device }, m.inode)
 }
 
 fn map_file(pid: i32, m: &Mapping) -> std::path::PathBuf {

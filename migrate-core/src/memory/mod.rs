@@ -9,6 +9,7 @@ pub mod page_set;
 pub mod pagemap_scan;
 pub mod receive;
 pub mod scan;
+pub mod segments;
 pub mod select;
 pub mod send;
 pub mod soft_dirty;

@@ -15,6 +15,7 @@ use nix::libc::{O_ACCMODE, O_DIRECT, O_NOATIME, O_NONBLOCK, O_PATH, O_WRONLY};
 use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::image::layout::{Form, ObjectState, ShmObject};
+use crate::memory::segments;
 use crate::proc::link::LinkTarget;
 use crate::resources::file::HeldFile;
 
@@ -25,6 +26,9 @@ const HUGETLBFS_MAGIC: FsType = FsType(0x958458f6);
 pub type MapKey = (u64, u64);
 /// Device and inode of stat(2).
 pub type Inode = (u64, u64);
+
+/// In the device of what is a segment of System V shared memory.
+pub const SEGMENT: u64 = 1 << 63;
 
 /// The objects of one process.
 #[derive(Debug, Default)]
@@ -98,7 +102,11 @@ impl Unnamed {
 
     fn add(&mut self, file: File, form: Form) -> io::Result<u32> {
         let metadata = file.metadata()?;
-        let inode = (metadata.dev(), metadata.ino());
+        let inode = match form {
+            // Its inode has its ID as the number (ipc/shm.c), which may be that of another file.
+            Form::SysV { .. } => (metadata.dev() | SEGMENT, metadata.ino()),
+            _ => (metadata.dev(), metadata.ino()),
+        };
         let known = self.by_inode.get(&inode).copied();
         if let Some(id) = known {
             if self.file(id).is_some() {
@@ -121,6 +129,9 @@ impl Unnamed {
     fn form_of(&mut self, path: &[u8], file: &File) -> io::Result<Form> {
         let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
         let metadata = file.metadata()?;
+        if segments::may_be_one(path) && metadata.dev() == self.device_of_memfds()? {
+            return segments::form_of(path, metadata.ino());
+        }
         if let Some(name) = path.strip_prefix(b"/memfd:")
             && metadata.dev() == self.device_of_memfds()?
         {
@@ -167,7 +178,11 @@ impl Unnamed {
 
     /// Device and inode of those that others may have descriptors of: of files, and open or mapped shared.
     pub fn held(&self, is_mapped_shared: impl Fn(u32) -> bool) -> Vec<Inode> {
-        let files = self.objects.iter().zip(&self.files).filter(|(object, _)| object.form != Form::Anonymous);
+        let files = self
+            .objects
+            .iter()
+            .zip(&self.files)
+            .filter(|(object, _)| matches!(object.form, Form::Memfd { .. } | Form::File { .. }));
         let held = files.filter(|(object, _)| self.is_open(object.id) || is_mapped_shared(object.id));
         let metadata = held.filter_map(|(_, file)| file.as_ref()?.metadata().ok());
         metadata.map(|m| (m.dev(), m.ino())).collect()
@@ -197,8 +212,10 @@ fn open_through(fd: &OwnedFd) -> io::Result<File> {
 impl ObjectState {
     /// Of an object as it is now; None for shared anonymous memory, which has none.
     pub fn of(object: &ShmObject, file: &File) -> io::Result<Option<ObjectState>> {
-        if object.form == Form::Anonymous {
-            return Ok(None);
+        match object.form {
+            Form::Anonymous => return Ok(None),
+            Form::SysV { id, .. } => return segments::state_of(object.id, id).map(Some),
+            Form::Memfd { .. } | Form::File { .. } => {}
         }
         let metadata = file.metadata()?;
         let seals = match object.form {

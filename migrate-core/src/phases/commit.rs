@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::record::Record;
+use super::subject::Subject;
 use super::transfer::Prepared;
 use super::undo::UndoList;
 use crate::error::{Error, Result};
+use crate::memory::segments::remove_left_behind;
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{Running, ToDestination, ToSource};
 use crate::protocol::question::{Answer, ask};
@@ -35,9 +37,9 @@ pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
             if let Err(error) = send_after(&mut undo, &signals) {
                 record.warn(format!("signals that were sent to it while it moved may be lost: {error}"));
             }
-            moved(record, undo, &doubt, running.pid)
+            moved(record, undo, &doubt, running.pid, &subject)
         }
-        Err(error) => settle(record, undo, &doubt, &error.to_string()),
+        Err(error) => settle(record, undo, &doubt, &subject, &error.to_string()),
     }
 }
 
@@ -74,11 +76,11 @@ fn send_after(undo: &mut UndoList, read: &Read) -> Result<()> {
 }
 
 /// Asks until it is known where the process runs, or too long. `what`: why there is no answer to Commit.
-fn settle(record: &mut Record<'_>, undo: UndoList, doubt: &Doubt, what: &str) -> Outcome {
+fn settle(record: &mut Record<'_>, undo: UndoList, doubt: &Doubt, subject: &Subject, what: &str) -> Outcome {
     let since = Instant::now();
     loop {
         let why = match ask(doubt.address, doubt.id, PATIENCE) {
-            Ok(Answer::Committed(pid)) => return moved(record, undo, doubt, pid),
+            Ok(Answer::Committed(pid)) => return moved(record, undo, doubt, pid, subject),
             Ok(Answer::Refused) => return stays(record, undo, what.into()),
             Ok(Answer::Unknown) => "its agent knows nothing of this migration".into(),
             Ok(Answer::Failed(why)) => why,
@@ -91,12 +93,13 @@ fn settle(record: &mut Record<'_>, undo: UndoList, doubt: &Doubt, what: &str) ->
     }
 }
 
-fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: i32) -> Outcome {
+fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: i32, subject: &Subject) -> Outcome {
     record.runs_again("resume");
     record.pid_there = Some(pid_there);
     if let Some(frozen) = undo.held.frozen.take() {
         frozen.kill(doubt.process.pid);
     }
+    remove_left_behind(&subject.space.unnamed, subject.pid).into_iter().for_each(|what| record.warn(what));
     if let Some(leaving) = undo.held.leaving.take() {
         leaving.settled();
     }
