@@ -15,17 +15,9 @@ on() {
     shift
     if [ "$_host" = "$host" ]; then
         (eval "$*") </dev/null
-        return
+    else
+        /vm/far "$(address_of "$_host")" "$*" </dev/null
     fi
-    printf '%s\n' "$*" | nc -w 20 "$(address_of "$_host")" 7000 >"/tmp/on.$$" 2>/dev/null
-    # The last line is the exit status; before it is a newline that ended the output if nothing else did.
-    sed '$d' "/tmp/on.$$" | sed '${/^$/d}'
-    _status=$(tail -n 1 "/tmp/on.$$")
-    rm -f "/tmp/on.$$"
-    case "$_status" in
-        'status '*) return "${_status#status }" ;;
-        *) return 255 ;;
-    esac
 }
 
 # until_true SECONDS COMMAND...: until COMMAND succeeds.
@@ -41,7 +33,15 @@ until_true() {
 
 agent_ready() { on "$1" 'test -S /run/migrate/agent.sock && netstat -ltn | grep -q ":7070 "'; }
 file_there() { on "$1" "test -e '$2'"; }
-runs_on() { on "$1" "grep -qs '^State:.[^ZX]' /proc/$2/status"; }
+
+# where_runs PID: each host on which it does, and is no zombie.
+where_runs() {
+    for _each in alpha beta; do
+        on "$_each" "while read -r key state rest; do
+            [ \$key != State: ] || case \$state in [ZX]) ;; *) echo $_each ;; esac
+        done 2>/dev/null </proc/$1/status"
+    done
+}
 
 # start DIRECTORY PROGRAM...: starts a program on alpha, its own session's leader. Sets $pid.
 start() {
@@ -51,10 +51,9 @@ start() {
     pid=$(cat "$1/pid")
 }
 
-# copy FROM DIRECTORY: puts a directory's files at the same place on the other host.
+# copy FROM DIRECTORY: puts a directory's files at the same place on the other host, with the same times.
 copy() {
-    _to=$(other "$1")
-    on "$1" "tar -c -f - -C / '${2#/}' | nc -w 20 $(address_of "$_to") 7001"
+    on "$1" "/usr/local/bin/tar -c -f - --format=posix -C / --warning=no-file-ignored '${2#/}' | /vm/far $(address_of "$(other "$1")") '/usr/local/bin/tar -x -p -f - -C /'"
 }
 
 # push FROM PID [OPTION...]: pushes a process to the other host. Its report is then in /tmp/report; fails when it has not moved.
@@ -62,18 +61,16 @@ push() {
     _from=$1 _pid=$2
     shift 2
     on "$_from" "migrate-cli push $_pid $(other "$_from") --json --pid keep $* 2>/tmp/push.err || cat /tmp/push.err" >/tmp/said
-    tail -n 1 /tmp/said >/tmp/report
-    if ! grep -q '"outcome": *"moved"' /tmp/said; then
-        cat /tmp/said
-        return 1
-    fi
-    grep '"outcome"' /tmp/said >/tmp/report
-    if ! runs_on "$(other "$_from")" "$_pid"; then
-        echo "$_pid was moved and is not there"
-        return 1
-    fi
-    if runs_on "$_from" "$_pid"; then
-        echo "$_pid was moved and still runs here too"
+    while read -r _line; do
+        case "$_line" in *'"outcome":'*) echo "$_line" >/tmp/report ;; esac
+    done </tmp/said
+    case "$(cat /tmp/report)" in
+        *'"outcome":"moved"'*) ;;
+        *) cat /tmp/said; return 1 ;;
+    esac
+    _where=$(where_runs "$_pid")
+    if [ "$_where" != "$(other "$_from")" ]; then
+        echo "$_pid was moved to $(other "$_from"), and runs on: ${_where:-no host}"
         return 1
     fi
 }
