@@ -18,3 +18,4 @@ pub mod proc;
 pub mod protocol;
 pub mod resources;
 pub mod state;
+pub mod vdso;

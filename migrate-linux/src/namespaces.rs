@@ -33,6 +33,17 @@ pub fn unshare_time() -> io::Result<()> {
     Ok(nix::sched::unshare(CloneFlags::from_bits_retain(CLONE_NEWTIME))?)
 }
 
+/// Has the children that the calling process makes from now on live in its own time namespace again. Before Linux 6.3 a process
+/// whose children are to live in another one can make no threads: `EINVAL` (`copy_namespaces`, kernel/nsproxy.c).
+///
+/// # Errors
+/// `EUSERS` when it has threads already; `EPERM` without `CAP_SYS_ADMIN`.
+pub fn stay_in_own_time_namespace() -> io::Result<()> {
+    const CLONE_NEWTIME: libc::c_int = 0x80;
+    let own = std::fs::File::open("/proc/self/ns/time")?;
+    Ok(nix::sched::setns(own, CloneFlags::from_bits_retain(CLONE_NEWTIME))?)
+}
+
 /// fork(2) in a process that has one thread, so that all may be done in the child that could be done here.
 ///
 /// # Errors

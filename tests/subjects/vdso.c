@@ -2,6 +2,7 @@
 #include "subject.h"
 #include <elf.h>
 #include <sys/auxv.h>
+#include <sys/time.h>
 
 static const clockid_t clocks[] = { CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_COARSE };
 typedef int clock_gettime_function(clockid_t, struct timespec *);
@@ -55,6 +56,24 @@ int main(int argc, char **argv)
 			EXPECT(now >= last[i], "clock %d went back by %lld ns", clocks[i], (long long)(last[i] - now));
 			last[i] = now;
 		}
+
+	/* By the addresses that libc has kept. */
+	struct timeval of_day;
+	struct timespec real;
+	unsigned cpu, node;
+	time_t seconds = time(NULL);
+
+	EXPECT_OK(gettimeofday(&of_day, NULL));
+	EXPECT_OK(clock_gettime(CLOCK_REALTIME, &real));
+	EXPECT(of_day.tv_sec >= seconds && of_day.tv_sec <= seconds + 1 && real.tv_sec >= of_day.tv_sec &&
+		       real.tv_sec <= seconds + 1,
+	       "time, gettimeofday and clock_gettime disagree: %lld, %lld, %lld", (long long)seconds,
+	       (long long)of_day.tv_sec, (long long)real.tv_sec);
+	EXPECT_OK(getcpu(&cpu, &node));
+	cpu_set_t allowed;
+	EXPECT_OK(sched_getaffinity(0, sizeof allowed, &allowed));
+	EXPECT(CPU_ISSET(cpu, &allowed), "it runs on CPU %u, where it may not", cpu);
+	EXPECT_OK(clock_getres(CLOCK_MONOTONIC, &real));
 
 	EXPECT_EQ("AT_SYSINFO_EHDR", getauxval(AT_SYSINFO_EHDR), base);
 	EXPECT(find_in_vdso("__vdso_clock_gettime") == direct, "the vDSO's code is another one");

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use migrate_linux::cpu::CpuFeatures;
 
+use super::vdso::KernelVdso;
 use crate::clocks::HostClocks;
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, Kind, compare, needs_content, read_identity};
 use crate::image::{NeededFile, Offer};
 use crate::plan::PidPolicy;
-use crate::proc::maps::{Name, read_maps};
 use crate::protocol::message::Accepted;
 
 /// Checks an offer. Ok: accepted but for the files, by number, whose content must be compared.
@@ -30,13 +30,17 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
         }
     }
     reasons.extend(check_cpu(offer));
-    reasons.extend(check_vdso(offer)?);
+    let vdso = check_vdso(offer)?;
+    let other_vdso = *vdso.as_ref().unwrap_or(&false);
+    reasons.extend(vdso.err());
     reasons.extend(check_memory(offer)?);
     reasons.extend(offer.addresses.iter().filter_map(|socket| socket.check().err()));
     let (pid_namespace, reason) = check_numbers(offer);
     reasons.extend(reason);
     match reasons.is_empty() {
-        true => Ok((Accepted { pid_namespace, clocks: HostClocks::now()?, warnings: Vec::new() }, undecided)),
+        true => {
+            Ok((Accepted { pid_namespace, other_vdso, clocks: HostClocks::now()?, warnings: Vec::new() }, undecided))
+        }
         false => Err(Error::Refused(reasons)),
     }
 }
@@ -93,19 +97,17 @@ fn check_cpu(offer: &Offer) -> Option<String> {
     })
 }
 
-fn check_vdso(offer: &Offer) -> Result<Option<String>> {
-    let Some(theirs) = offer.vdso else { return Ok(None) };
-    let me = std::process::id() as i32;
-    let maps = read_maps(me).doing(|| "read the own mappings".into())?;
-    let size = |name: Name| maps.iter().filter(|m| m.name == name).map(|m| m.len()).sum::<u64>();
-    let Some(vdso) = maps.iter().find(|m| m.name == Name::Vdso) else {
-        return Ok(Some("this host's kernel gives no vDSO".into()));
-    };
-    let memory = migrate_linux::process_memory::ProcessMemory::open(me).doing(|| "open the own memory".into())?;
-    let mut code = vec![0; vdso.len() as usize];
-    memory.read(vdso.start, &mut code).doing(|| "read the vDSO".into())?;
-    let ours = super::vdso_digest(&code, size(Name::Vvar), size(Name::VvarVclock));
-    Ok((ours != theirs).then(|| "the kernels' vDSOs differ, and the program keeps addresses in its own; that cannot move yet: use the same kernel on both hosts".into()))
+/// Whether the kernels' vDSOs differ; or why that cannot be dealt with.
+fn check_vdso(offer: &Offer) -> Result<std::result::Result<bool, String>> {
+    let Some(theirs) = &offer.vdso else { return Ok(Ok(false)) };
+    let ours = KernelVdso::of_this_host()?;
+    if ours.digest == theirs.digest {
+        return Ok(Ok(false));
+    }
+    let possible = theirs.put_before(&ours.code, 0).map(|_| true);
+    Ok(possible.map_err(|why| {
+        format!("the kernels' vDSOs differ, and {why}; that cannot move: use the same kernel on both hosts")
+    }))
 }
 
 fn check_memory(offer: &Offer) -> Result<Option<String>> {

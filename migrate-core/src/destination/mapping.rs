@@ -16,13 +16,13 @@ use migrate_linux::spawn::Numbers;
 use super::Making;
 use super::running::Init;
 use super::shell::Shell;
+use super::vdso::is_kernels_own;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::image::layout::{Backing, FileStamp, Layout, LayoutChange, MappedFile, ShmObject, Vma, WRITE};
 use crate::image::{LayoutUpdate, Offer, Skeleton};
 use crate::memory::receive::{self, Placement};
 use crate::plan::STREAMS;
-use crate::proc::maps::{Name, read_maps};
 use crate::proc::smaps::VmFlags;
 use crate::protocol::handoff;
 use crate::resources::Outside;
@@ -30,7 +30,6 @@ use crate::resources::thread::scheduling::Defaults;
 
 /// The most files of one process that this side keeps open.
 const TABLE_LIMIT: usize = 100_000;
-const ARCH_MAP_VDSO_64: i32 = 0x2003;
 const MLOCK_ONFAULT: i32 = 1;
 const MADV_GUARD_INSTALL: i32 = 102;
 /// Linux 6.10; not in libc.
@@ -45,15 +44,14 @@ pub struct Tables {
     read_only: Vec<(u32, i32)>,
 }
 
-/// Makes the process with its first layout, and lets page connections come. The second part says why it cannot be, when the
-/// kernel put something elsewhere.
+/// Makes the process with its first layout, and lets page connections come.
 pub fn build(
     offer: &Offer,
     skeleton: &Skeleton,
     pages: Option<UnixStream>,
     init: &Init,
     control: &TcpStream,
-) -> Result<(Making, Option<String>)> {
+) -> Result<Making> {
     let pages = pages.ok_or_else(|| Error::Invalid("page connections were given up".into()))?;
     if !skeleton.layout.is_valid() {
         return Err(Error::Invalid("the address space makes no sense".into()));
@@ -65,6 +63,9 @@ pub fn build(
     let taken: Vec<(u64, u64)> = skeleton.layout.vmas.iter().map(|v| (v.start, v.end)).collect();
     make_room_for_descriptors(control, skeleton.highest_descriptor);
     let shell = Shell::make(numbers, &taken, skeleton.highest_descriptor, init.spawn_namespace())?;
+    if skeleton.clocks.is_some() {
+        migrate_linux::namespaces::stay_in_own_time_namespace().doing(|| "return to the own time namespace".into())?;
+    }
     let named = init.named(shell.pid)?;
     fault::point(22, control)?;
     let placement = Arc::new(Placement::new(shell.memory.try_clone().doing(|| "open the memory again".into())?));
@@ -82,17 +83,17 @@ pub fn build(
         threads: Default::default(),
         outside: Outside { origin: offer.scheduling.clone(), here: Defaults::of_this_host(), warnings: Vec::new() },
         layout: Layout::default(),
+        old_vdso: None,
     };
-    making.map_vdso(&skeleton.layout)?;
+    making.old_vdso = making.map_vdso(&skeleton.layout, offer)?;
     let change = LayoutChange { files: skeleton.layout.files.clone(), ..Layout::default().change_to(&skeleton.layout) };
     making.change(&change, &skeleton.objects, true)?;
     fault::point(23, control)?;
     making.layout = skeleton.layout.clone();
-    let obstacle = making.vdso_obstacle(&skeleton.layout)?;
     let door = making.placement.clone();
     let spawned = std::thread::Builder::new().name("page door".into()).spawn(move || open_door(&pages, streams, &door));
     spawned.doing(|| "start a thread".into())?;
-    Ok((making, obstacle))
+    Ok(making)
 }
 
 /// Takes the page connections as they come, each to a thread of its own.
@@ -171,11 +172,12 @@ impl Making {
             batch.must(libc::SYS_munmap, [start.into(), end.saturating_sub(start).into()]);
         }
         for vma in &change.map {
-            if matches!(vma.backing, Backing::Vdso | Backing::Vvar | Backing::VvarVclock) {
+            if is_kernels_own(vma) {
                 continue;
             }
             let executor = self.shell.executor.range();
-            if vma.start < executor.end && executor.start < vma.end {
+            let in_the_way = self.old_vdso.as_ref().is_some_and(|old| old.is_in_the_way_of(vma));
+            if in_the_way || vma.start < executor.end && executor.start < vma.end {
                 return Err(Error::Invalid(format!(
                     "a new mapping at {:#x} is where this side works; try again",
                     vma.start
@@ -278,38 +280,20 @@ impl Making {
         Ok(())
     }
 
-    /// The kernel maps [vvar], [vvar_vclock] and [vdso] in one go, in this order.
-    fn map_vdso(&mut self, layout: &Layout) -> Result<()> {
-        let special = |v: &&Vma| matches!(v.backing, Backing::Vdso | Backing::Vvar | Backing::VvarVclock);
-        let Some(first) = layout.vmas.iter().find(special) else { return Ok(()) };
-        let mut batch = Batch::new();
-        batch.must(libc::SYS_arch_prctl, [ARCH_MAP_VDSO_64.into(), first.start.into()]);
-        self.shell.run(&batch)?;
-        Ok(())
-    }
-
-    fn vdso_obstacle(&self, layout: &Layout) -> Result<Option<String>> {
-        let pid = self.shell.pid;
-        let maps = read_maps(pid).doing(|| format!("read the mappings of new process {pid}"))?;
-        let at = |name: Name| maps.iter().find(|m| m.name == name).map(|m| (m.start, m.end));
-        let wanted = |backing: Backing| layout.vmas.iter().find(|v| v.backing == backing).map(|v| (v.start, v.end));
-        let kinds = [(Name::Vdso, Backing::Vdso), (Name::Vvar, Backing::Vvar), (Name::VvarVclock, Backing::VvarVclock)];
-        let moved = kinds.into_iter().any(|(name, backing)| at(name) != wanted(backing));
-        Ok(moved
-            .then(|| "this kernel puts the vDSO elsewhere than the program has it; that cannot move yet".to_string()))
-    }
-
     /// Locks what was locked: late, because it fills in pages. And seals what was sealed: later still, because then nothing can be
     /// changed about it.
     pub fn lock_and_seal(&mut self) -> Result<()> {
         let mut batch = Batch::new();
-        let locked: Vec<Vma> = self.layout.vmas.iter().filter(|v| v.flags & VmFlags::LOCKED != 0).cloned().collect();
+        // Where the vDSO is another, what its mappings were is of no importance.
+        let of_program = |v: &&Vma| self.old_vdso.is_none() || !is_kernels_own(v);
+        let with = |flag| self.layout.vmas.iter().filter(of_program).filter(move |v| v.flags & flag != 0).cloned();
+        let locked: Vec<Vma> = with(VmFlags::LOCKED).collect();
+        let sealed: Vec<Vma> = with(VmFlags::SEALED).collect();
         for vma in locked {
             self.flush_if_full(&mut batch)?;
             let on_fault = if vma.flags & VmFlags::LOCK_ON_FAULT != 0 { MLOCK_ONFAULT } else { 0 };
             batch.must(libc::SYS_mlock2, [vma.start.into(), vma.len().into(), on_fault.into()]);
         }
-        let sealed: Vec<Vma> = self.layout.vmas.iter().filter(|v| v.flags & VmFlags::SEALED != 0).cloned().collect();
         for vma in sealed {
             self.flush_if_full(&mut batch)?;
             batch.must(SYS_MSEAL, [vma.start.into(), vma.len().into(), 0.into()]);

@@ -10,6 +10,7 @@ mod running;
 mod shell;
 mod threads;
 mod unix_group;
+mod vdso;
 mod verify;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use shell::Shell;
+pub(crate) use shell::raise_descriptor_limit;
 
 use crate::clocks::HostClocks;
 use crate::error::{Error, Result};
@@ -54,6 +56,7 @@ struct Making {
     threads: threads::Threads,
     outside: Outside,
     layout: crate::image::layout::Layout,
+    old_vdso: Option<vdso::OldVdso>,
 }
 
 /// What the destination holds, by its state.
@@ -160,13 +163,6 @@ fn late_signals(connection: &mut Connection<TcpStream>, pid: i32) {
     }
 }
 
-/// A digest of what the kernel maps into every process: the vDSO's code and the sizes around it.
-pub fn vdso_digest(code: &[u8], vvar: u64, vvar_vclock: u64) -> [u8; 32] {
-    let mut hash = blake3::Hasher::new();
-    hash.update(code).update(&vvar.to_le_bytes()).update(&vvar_vclock.to_le_bytes());
-    *hash.finalize().as_bytes()
-}
-
 impl Destination {
     fn step(&mut self, message: ToDestination, control: &TcpStream) -> Result<ToSource> {
         match (message, std::mem::replace(&mut self.holding, Holding::Nothing)) {
@@ -181,11 +177,7 @@ impl Destination {
                 if let Some(offsets) = &skeleton.clocks {
                     running::enter_time_namespace(offsets)?;
                 }
-                let (making, layout_obstacle) =
-                    mapping::build(&offer, &skeleton, self.pages.take(), &self.init, control)?;
-                if let Some(why) = layout_obstacle {
-                    return Err(Error::Refused(vec![why]));
-                }
+                let making = mapping::build(&offer, &skeleton, self.pages.take(), &self.init, control)?;
                 self.holding = Holding::Making(Box::new(making));
                 Ok(ToSource::Built)
             }

@@ -16,6 +16,7 @@ use super::Making;
 use super::descriptors::GoingLive;
 use super::shell::Shell;
 use super::threads::Standing;
+use super::vdso::OldVdso;
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::fault;
 use crate::image::Final;
@@ -96,6 +97,7 @@ pub fn prepare(
         making.verify(digest)?;
         steps.done("compare memory");
     }
+    making.place_old_vdso()?;
     making.set_states()?;
     making.lock_and_seal()?;
     making.seal_objects()?;
@@ -112,12 +114,14 @@ pub fn prepare(
     let job_control = image.process.job_control;
     let going_live = making.descriptors.going_live();
     let segments = std::mem::take(&mut making.segments).into_values().collect();
+    // The original's may be in a vDSO that is not here.
+    let gadget = making.old_vdso.as_ref().map_or(Ok(image.gadget), OldVdso::gadget)?;
     let mut unfinished = Unfinished {
         shell: making.shell,
         others,
         locks: image.locks,
         cpus: image.threads.into_iter().map(|t| t.cpu).collect(),
-        gadget: image.gadget,
+        gadget,
     };
     let locks_wanted = !unfinished.take_locks()?;
     let mut runnable = Runnable {

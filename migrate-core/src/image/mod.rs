@@ -15,6 +15,7 @@ use crate::resources::process::ProcessState;
 use crate::resources::process::file_locks::FileLock;
 use crate::resources::thread::scheduling::Defaults;
 use crate::resources::thread::{CredentialsImage, ThreadState};
+use crate::vdso::Vdso;
 use layout::{Layout, LayoutChange, ObjectState, ShmObject};
 
 /// Identifies an open file description within one image. Descriptors that share one carry the same.
@@ -46,8 +47,8 @@ pub struct Offer {
     pub scheduling: Defaults,
     /// Every socket that must have its address and port there.
     pub addresses: Vec<Bound>,
-    /// A digest of its vDSO's code.
-    pub vdso: Option<[u8; 32]>,
+    /// Its vDSO.
+    pub vdso: Option<Vdso>,
     /// The user and group IDs that it has.
     pub uid: u32,
 }

@@ -16,7 +16,7 @@ use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, R
 use crate::memory::segments;
 use crate::memory::unnamed::{Inode, SEGMENT, Unnamed};
 use crate::proc::maps::{Mapping, Name, read_deleted, read_maps};
-use crate::proc::smaps::{VmFlags, read_smaps};
+use crate::proc::smaps::{SmapsEntry, VmFlags, read_smaps};
 use crate::resources::Row;
 
 /// Flags that madvise(2), mlock2(2) and their like set again on a mapping that is there.
@@ -47,7 +47,10 @@ const OBJECTS: Row = (
     "memory without a file",
     "shared anonymous memory, memfds and deleted files, mapped or open (those that are only mapped become memfds): content and holes, size, every mapping; what is shared no other process may have",
 );
-const VDSO: Row = ("vDSO", "at the same place; programs keep addresses in it");
+const VDSO: Row = (
+    "vDSO",
+    "at the same place; programs keep addresses in it. Under another kernel its functions lead to those of that one's",
+);
 const ADVICE: Row = (
     "advice on memory",
     "huge pages or none, DONTFORK, WIPEONFORK, DONTDUMP, MERGEABLE, SEQUENTIAL, RANDOM, mlock, mlock2 (ONFAULT), mseal, MAP_NORESERVE",
@@ -132,7 +135,7 @@ impl AddressSpace {
         self.flags_before = std::mem::take(&mut self.flags);
         let mut unwritten = HashMap::new();
         for entry in read_smaps(pid).doing(|| format!("read the mappings of {pid}"))? {
-            self.flags.insert((entry.start, entry.end), entry.flags.bits());
+            self.flags.insert((entry.start, entry.end), flags_of_entry(&entry));
             unwritten.insert(entry.start, entry.rss_kb.saturating_sub(entry.private_dirty_kb) * 1024 / PAGE);
         }
         self.read_layout(pid, Pace::Running, &mut obstacles)?;
@@ -377,6 +380,15 @@ fn map_file(pid: i32, m: &Mapping) -> std::path::PathBuf {
 
 fn is_kernels_own(name: &Name) -> bool {
     matches!(name, Name::Vdso | Name::Vvar | Name::VvarVclock | Name::Vsyscall)
+}
+
+/// Older kernels (6.1) do not tell of MLOCK_ONFAULT. But mlock(2) fills in every page that may be written: where some are missing it was
+/// on fault, and where none is the two are the same.
+fn flags_of_entry(entry: &SmapsEntry) -> u64 {
+    let flags = entry.flags.bits();
+    let on_fault =
+        flags & VmFlags::LOCKED != 0 && flags & VmFlags::WRITE != 0 && entry.rss_kb < (entry.end - entry.start) / 1024;
+    flags | if on_fault { VmFlags::LOCK_ON_FAULT } else { 0 }
 }
 
 fn protection(m: &Mapping) -> u8 {

@@ -83,7 +83,8 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let seized = SeizedProcess::seize(pid, probe);
     record.enter(Phase::Freeze);
     record.stands_still();
-    let stopped = seized.and_then(SeizedProcess::stop);
+    let avoided = subject.vdso_to_keep_out_of();
+    let stopped = seized.and_then(|process| process.avoiding(avoided).stop());
     drop(urgent);
     if let Some(stood) = stood {
         record.full_speed(stood);

@@ -13,13 +13,13 @@ use super::undo::UndoList;
 use crate::clocks::{Difference, HostClocks};
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
-use crate::image::layout::Backing;
 use crate::image::{CpuDescription, NeededFile, Offer};
 use crate::phase::Phase;
 use crate::plan::{ClockChoice, Options, Plan};
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file;
 use crate::resources::thread::scheduling::Defaults;
+use crate::vdso::Vdso;
 
 /// Examines the process, offers it to the destination, and has it accepted.
 pub fn preflight<'r, 'o>(plan: Plan, record: &'r mut Record<'o>) -> Result<Ready<'r, 'o>> {
@@ -56,6 +56,7 @@ pub(super) fn examine(pid: i32, options: &Options) -> Result<(Subject, Vec<Strin
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::Refused(vec!["moving a process needs root: run this with sudo".into()]));
     }
+    crate::destination::raise_descriptor_limit();
     Subject::examine(pid, options.fds.clone())
 }
 
@@ -71,6 +72,7 @@ pub(super) struct Agreed {
 pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
     let mut cache = DigestCache::new();
     subject.needed = needed_files(subject, &mut cache)?;
+    subject.vdso = Vdso::of(subject.pid, &subject.space.layout)?;
     let (offer, warning) = offer(plan, subject)?;
     let mut peer = Peer::connect(&plan.host, plan.pid)?;
     peer.send(&ToDestination::Offer(Box::new(offer)))?;
@@ -91,6 +93,7 @@ pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
         ToSource::Accepted(accepted) => accepted,
         other => return Err(peer.unexpected(&other)),
     };
+    subject.keep_out_of_vdso = accepted.other_vdso;
     let clocks = HostClocks::now()?.difference(subject.clocks, &accepted.clocks);
     Ok(Agreed { peer, warnings: warning.into_iter().chain(accepted.warnings).collect(), clocks })
 }
@@ -141,7 +144,7 @@ fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
         cpu: cpu(),
         scheduling: Defaults::of_this_host(),
         addresses: subject.files.addresses()?,
-        vdso: vdso_digest(subject)?,
+        vdso: subject.vdso.clone(),
         uid: subject.status.uid[1],
     };
     Ok((offer, warning))
@@ -151,16 +154,4 @@ fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
 pub fn cpu() -> CpuDescription {
     let here = migrate_linux::cpu::CpuFeatures::of_this_cpu();
     CpuDescription { words: here.words, xcr0: here.xcr0, xsave_size: here.xsave_size }
-}
-
-/// A digest of what the kernel maps into every process: programs keep addresses in it.
-fn vdso_digest(subject: &Subject) -> Result<Option<[u8; 32]>> {
-    let vmas = &subject.space.layout.vmas;
-    let Some(vdso) = vmas.iter().find(|v| v.backing == Backing::Vdso) else { return Ok(None) };
-    let memory = migrate_linux::process_memory::ProcessMemory::open(subject.pid)
-        .doing(|| format!("open the memory of {}", subject.pid))?;
-    let mut code = vec![0; vdso.len() as usize];
-    memory.read(vdso.start, &mut code).doing(|| "read the vDSO".into())?;
-    let around = |backing| vmas.iter().filter(|v| v.backing == backing).map(|v| v.len()).sum::<u64>();
-    Ok(Some(crate::destination::vdso_digest(&code, around(Backing::Vvar), around(Backing::VvarVclock))))
 }

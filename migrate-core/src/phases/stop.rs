@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -38,6 +39,8 @@ pub struct SeizedProcess {
     running: Vec<Seized>,
     /// A thread of it was stopped by job control.
     saw_group_stop: Cell<bool>,
+    /// Where no thread may be when it stands.
+    avoided: Vec<Range<u64>>,
     source: Source,
 }
 
@@ -68,10 +71,17 @@ impl SeizedProcess {
             seized: BTreeSet::new(),
             running: Vec::new(),
             saw_group_stop: Cell::new(false),
+            avoided: Vec::new(),
             source,
         };
         process.seize_new()?;
         Ok(process)
+    }
+
+    /// No thread may be in the middle of this code when it stands: it runs on until it is out of it.
+    pub fn avoiding(mut self, code: Vec<Range<u64>>) -> SeizedProcess {
+        self.avoided = code;
+        self
     }
 
     fn seize_new(&mut self) -> Result<()> {
@@ -206,10 +216,14 @@ impl SeizedProcess {
 
     fn wait_for(&self, thread: Seized, tell: impl Fn(i32)) -> Result<Option<Stopped>> {
         let tid = thread.tid();
-        let (stopped, stop) = match thread.wait_stopped() {
+        let waited = match self.avoided.is_empty() {
+            true => thread.wait_stopped().map_err(Error::from),
+            false => self.wait_outside(thread),
+        };
+        let (stopped, stop) = match waited {
             Ok(stopped) => stopped,
-            Err(LinuxError::Gone { .. }) if tid != self.pid => return Ok(None),
-            Err(e) => return Err(e.into()),
+            Err(Error::Linux(LinuxError::Gone { .. })) if tid != self.pid => return Ok(None),
+            Err(e) => return Err(e),
         };
         if let Stop::Event { signal } = stop
             && signal != nix::libc::SIGTRAP
@@ -222,6 +236,33 @@ impl SeizedProcess {
         stopped.signal_mask()?;
         stopped.rseq()?;
         Ok(Some(stopped))
+    }
+}
+
+impl SeizedProcess {
+    /// Waits until a thread stands outside the code that is avoided. It is inside for less than a microsecond at a time.
+    fn wait_outside(&self, thread: Seized) -> Result<(Stopped, Stop)> {
+        const TRIES: u32 = 500;
+        let tid = thread.tid();
+        let mut waited = thread.wait_stopped()?;
+        for _ in 0..TRIES {
+            let rip = waited.0.registers()?.rip;
+            if !self.avoided.iter().any(|code| code.contains(&rip)) {
+                return Ok(waited);
+            }
+            if matches!(waited.1, Stop::Event { signal } if signal != nix::libc::SIGTRAP) {
+                let why = format!(
+                    "thread {tid} is stopped in the middle of the vDSO, and the destination has another; continue it"
+                );
+                return Err(Error::Refused(vec![why]));
+            }
+            waited.0.resume_unnoticed()?;
+            let again = Seized::seize(tid, false)?;
+            again.interrupt()?;
+            waited = again.wait_stopped()?;
+        }
+        let why = format!("thread {tid} never leaves the vDSO, and the destination has another; try again");
+        Err(Error::Refused(vec![why]))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
 use migrate_linux::pidfd::PidFd;
@@ -25,6 +26,7 @@ use crate::proc::status::{Status, read_status, read_task_status};
 use crate::proc::timers::read_timers;
 use crate::resources::process::posix_timers;
 use crate::resources::thread::{CredentialsImage, confinement};
+use crate::vdso::Vdso;
 
 /// The process to be moved.
 #[derive(Debug)]
@@ -52,6 +54,10 @@ pub struct Subject {
     /// Threads that this migration has interrupted already, in a call that goes on from restart_block, with the call's number: the
     /// registers no longer show it.
     pub interrupted: BTreeMap<i32, u64>,
+    /// Its vDSO, once it has been offered.
+    pub vdso: Option<Vdso>,
+    /// The destination has another vDSO: no thread may be in the middle of this one.
+    pub keep_out_of_vdso: bool,
     /// Those of its time namespace.
     pub clocks: Offsets,
     /// What it loses by moving.
@@ -71,6 +77,12 @@ impl Subject {
     /// Its PID in its own PID namespace.
     pub fn pid_inside(&self) -> i32 {
         innermost(&self.status.ns_pid, self.pid)
+    }
+
+    /// Code that no thread may be in the middle of when the process stands: the kernel's vDSO, and what it knows as such, if the
+    /// destination has another.
+    pub fn vdso_to_keep_out_of(&self) -> Vec<Range<u64>> {
+        self.vdso.iter().filter(|_| self.keep_out_of_vdso).flat_map(|vdso| vdso.places(&self.space.layout)).collect()
     }
 
     /// Notes the call that a thread is in, which the stop that shows these registers has interrupted.
@@ -209,6 +221,8 @@ impl Subject {
             root: path(),
             files,
             needed: Vec::new(),
+            vdso: None,
+            keep_out_of_vdso: false,
             interrupted: BTreeMap::new(),
             boot_id: boot_id(),
             pidfd,

@@ -62,6 +62,8 @@ wire_messages! {
 pub struct Accepted {
     /// The process gets a PID namespace of its own.
     pub pid_namespace: bool,
+    /// The kernels' vDSOs differ: no thread may be in the middle of one when the process is frozen.
+    pub other_vdso: bool,
     /// The destination's clocks as this is sent.
     pub clocks: HostClocks,
     /// What the operator should know.
