@@ -79,8 +79,14 @@ struct thread_struct {
 	unsigned long ptrace_dr7;
 } KERNEL_MEMBERS;
 
+/* What an interrupted call goes on from lies behind this member, a union of a structure for each such call. */
+struct restart_block {
+	void *fn;
+} KERNEL_MEMBERS;
+
 struct task_struct {
 	struct thread_info thread_info;
+	struct restart_block restart_block;
 	unsigned int flags;
 	unsigned int personality;
 	int pdeath_signal;
@@ -120,6 +126,8 @@ struct bpf_iter__task {
 static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*bpf_seq_write)(struct seq_file *seq, const void *data, u32 size) = (void *)127;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
+static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 
 #define GROUPS 32
 
@@ -154,6 +162,9 @@ struct record {
 	u32 seccomp;
 	u32 group_count; /* may be more than there is room for */
 	u32 groups[GROUPS];
+	u64 now, boot_now; /* CLOCK_MONOTONIC and CLOCK_BOOTTIME of the host */
+	u64 read_at;       /* for the reader */
+	u64 restart[5];
 };
 
 static inline u32 number(struct pid *pid, u32 level)
@@ -231,6 +242,9 @@ SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 	record.seccomp = task->seccomp.mode;
 	record.seccomp_filter = (u64)task->seccomp.filter;
 	credentials(&record, task->real_cred);
+	bpf_probe_read_kernel(record.restart, sizeof record.restart, &task->restart_block.fn + 1);
+	record.now = bpf_ktime_get_ns();
+	record.boot_now = bpf_ktime_get_boot_ns();
 	bpf_seq_write(context->meta->seq, &record, sizeof record);
 	return 0;
 }

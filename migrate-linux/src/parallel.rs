@@ -1,16 +1,34 @@
 //! Batches in many threads of one process at once: what costs is the way from one CPU to another and back, and so it is made by all
 //! at the same time.
 
+use std::time::{Duration, Instant};
+
 use crate::error::{Context, Error, Result};
-use crate::executor::{self, Rescue};
-use crate::regs::Registers;
+use crate::executor::{self, BLOCK_HEADER, CALL_RESULT, CALL_SIZE, Rescue};
+use crate::regs::{CallState, Registers};
 use crate::remote::{Batch, EXECUTOR_SIZE, Executor, RemoteAddr, Results};
 use crate::single::SavedThread;
-use crate::tracee::{Stopped, signal_bit};
+use crate::tracee::{Stop, Stopped, signal_bit};
 
 /// Below each block of a thread that has something to go back to, for a signal handler that runs there should the tracer die: a frame
 /// with AVX-512 state takes 3.5 KiB.
 const STACK: u64 = 4096;
+
+/// How often a thread that is to wait is looked at before it is interrupted anyway.
+const LOOKS: usize = 1000;
+/// How often it may be interrupted too early.
+const TRIES: u32 = 500;
+/// So much longer than before it is left alone after each time.
+const START: Duration = Duration::from_micros(20);
+
+/// What became of a wait that was begun in a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It has been interrupted: the kernel has noted when it ends, and goes on with it when the thread has the registers for that.
+    Noted,
+    /// It was over by itself, with this result.
+    Over(i64),
+}
 
 /// Where the blocks of one wave lie, in the executor's data.
 struct Wave {
@@ -107,6 +125,71 @@ impl Executor {
         Ok(results)
     }
 
+    /// Has each of these threads, which have never run their program, begin the wait that is its batch's second call, and interrupts that.
+    /// By what the first call stores it is seen how far they are; so that must be something else than 0.
+    pub fn begin_waits(&self, threads: &mut [&mut Stopped], batches: &[Batch]) -> Result<Vec<Begun>> {
+        let mut begun = Vec::with_capacity(batches.len());
+        while begun.len() < threads.len().min(batches.len()) {
+            let done = begun.len();
+            let wave = Wave::of(self, &batches[done..], 0)?;
+            let next = done + wave.addresses.len();
+            let no_way_back = Rescue { registers: Registers::default(), mask: 0 };
+            let mut blocks = self.write_blocks(&wave, &batches[done..next], std::iter::repeat(no_way_back))?;
+            for ((thread, batch), &address) in threads[done..].iter_mut().zip(&batches[done..]).zip(&wave.addresses) {
+                let entry = executor::entry(self.range().start, address, batch.len(), &thread.registers()?);
+                thread.set_registers(&entry)?;
+                thread.set_signal_mask(!signal_bit(self.signal()))?;
+                thread.run()?;
+            }
+            self.wait_for_first_calls(&wave, &mut blocks)?;
+            let mut over = Vec::with_capacity(wave.addresses.len());
+            for thread in threads.get_mut(done..next).unwrap_or_default() {
+                over.push(self.interrupt_wait(thread)?);
+            }
+            self.memory.read(wave.start(), &mut blocks).doing(|| self.exchange())?;
+            for (over, &address) in over.into_iter().zip(&wave.addresses) {
+                let result = (address - wave.start()) as usize + BLOCK_HEADER + CALL_SIZE + CALL_RESULT;
+                begun.push(if over { Begun::Over(word(&blocks, result)) } else { Begun::Noted });
+            }
+        }
+        Ok(begun)
+    }
+
+    /// Looks, for a while, whether each has made the first of its calls.
+    fn wait_for_first_calls(&self, wave: &Wave, blocks: &mut [u8]) -> Result<()> {
+        for _ in 0..LOOKS {
+            self.memory.read(wave.start(), blocks).doing(|| self.exchange())?;
+            let result = |address: &RemoteAddr| (address - wave.start()) as usize + BLOCK_HEADER + CALL_RESULT;
+            if wave.addresses.iter().all(|address| word(blocks, result(address)) != 0) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Whether the wait was over before that.
+    fn interrupt_wait(&self, thread: &mut Stopped) -> Result<bool> {
+        for tries in 0..TRIES {
+            thread.interrupt()?;
+            let stop = thread.wait_again()?;
+            let regs = thread.registers()?;
+            match stop {
+                Stop::Event { .. } if regs.call_state() == CallState::RestartBlock => return Ok(false),
+                // Not in it yet, or over and behind it. Interrupted at once again, it would not get anywhere.
+                Stop::Event { .. } => {
+                    thread.run()?;
+                    let running = Instant::now();
+                    while running.elapsed() < START * tries.min(50) {
+                        std::thread::yield_now();
+                    }
+                }
+                stop => return self.finish(thread, stop).map(|()| true),
+            }
+        }
+        Err(Error::UnexpectedStop { tid: thread.tid(), what: "it does not begin its wait".into() })
+    }
+
     /// Has each of these threads end, one after the other, and waits for that. For threads that have never run their program.
     pub fn end_new(&self, threads: Vec<Stopped>) -> Result<()> {
         let mut exit = Batch::new();
@@ -154,4 +237,9 @@ impl Executor {
     fn exchange(&self) -> String {
         format!("exchange batches with process {}", self.pid())
     }
+}
+
+/// The word at this offset; 0 beyond the end.
+fn word(bytes: &[u8], at: usize) -> i64 {
+    bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, i64::from_le_bytes)
 }

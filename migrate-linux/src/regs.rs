@@ -87,6 +87,18 @@ impl Registers {
         regs
     }
 
+    /// The registers of [`Registers::rewound`], such that the kernel goes on with the call by what it has noted of it
+    /// (ERESTART_RESTARTBLOCK) instead of making it again.
+    pub fn noted(&self) -> Registers {
+        let (rip, orig_rax) = (self.rip.wrapping_add(2), self.rax);
+        Registers { rip, orig_rax, rax: ERESTART_RESTARTBLOCK as u64, ..*self }
+    }
+
+    /// The registers of [`Registers::rewound`], behind the call, which has returned this.
+    pub fn returned(&self, value: i64) -> Registers {
+        Registers { rip: self.rip.wrapping_add(2), rax: value as u64, ..*self }
+    }
+
     /// The registers with which the thread goes on after a stop that the program must not see.
     ///
     /// `elsewhere`: in a new process, which has no restart_block. `signal_due`: an unblocked signal is pending, so that an

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use crate::error::{Context, Error, Result};
 use crate::executor::{self, BLOCK_HEADER, CALL_MUST_SUCCEED, CALL_RESULT, CALL_SIZE, Call, Rescue};
+pub use crate::parallel::Begun;
 use crate::process_memory::ProcessMemory;
 pub use crate::single::{Foothold, NOOK_SIZE, find_gadget, is_nook, with_opened};
 use crate::single::{SavedThread, Stub};

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::error::{Context, Error, Result};
 use crate::traps::TrapBits;
+use crate::waits::boot_time;
 
 /// Supplementary groups that a record has room for.
 const GROUPS: usize = 32;
@@ -79,6 +80,14 @@ pub struct ThreadRecord {
     pub seccomp: u32,
     group_count: u32,
     groups: [u32; GROUPS],
+    /// The host's CLOCK_MONOTONIC when it was read, nanoseconds.
+    pub now: u64,
+    /// The host's CLOCK_BOOTTIME then.
+    pub boot_now: u64,
+    /// This process's CLOCK_BOOTTIME then, once [`tell_time`] has told.
+    pub read_at: u64,
+    /// What `restart_block` holds behind its function; see [`crate::waits`].
+    pub restart: [u64; 5],
 }
 
 /// In [`ThreadRecord::unusual`]: RDTSC or CPUID fault, or its L1 cache is flushed.
@@ -199,6 +208,12 @@ impl BoundProbe {
             }
         }
     }
+}
+
+/// Says of records that have just been read when that was by this process's clock, which another time namespace may give.
+pub fn tell_time(records: &mut [ThreadRecord]) {
+    let offset = records.last().map_or(0, |last| boot_time().wrapping_sub(last.boot_now));
+    records.iter_mut().for_each(|record| record.read_at = record.boot_now.wrapping_add(offset));
 }
 
 #[cfg(probes)]

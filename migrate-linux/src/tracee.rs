@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::time::Instant;
 
 use nix::errno::Errno;
 
@@ -65,6 +66,7 @@ pub struct Stopped {
     /// A signal that arrived for the program while a batch ran; it gets it when it goes on.
     owed: Option<(i32, RawSiginfo)>,
     in_signal_stop: bool,
+    since: Instant,
 }
 
 /// What a wait showed.
@@ -214,6 +216,7 @@ impl Seized {
             rseq: Cell::new(None),
             owed: None,
             in_signal_stop: false,
+            since: Instant::now(),
         }
     }
 
@@ -271,6 +274,16 @@ impl Stopped {
     /// The thread.
     pub fn tid(&self) -> i32 {
         self.thread.tid
+    }
+
+    /// Since when it stands, as far as this tracer has seen.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Asks it to stop again, after [`Stopped::run`].
+    pub(crate) fn interrupt(&self) -> Result<()> {
+        self.thread.interrupt()
     }
 
     /// Its general registers.

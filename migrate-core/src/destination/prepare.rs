@@ -28,6 +28,7 @@ use crate::resources::file::{NewFiles, owner};
 use crate::resources::process::file_locks::{self, AT_ONCE, FileLock};
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
+use crate::resources::thread::wait::{self, Wait};
 use crate::resources::thread::{Credentials, cpu, parent_death};
 use crate::state::{Arrival, Named, StateDirectory};
 
@@ -101,13 +102,14 @@ pub fn prepare(
     making.set_states()?;
     making.lock_and_seal()?;
     making.seal_objects()?;
-    let others = std::mem::take(&mut making.threads).restore(
+    let mut others = std::mem::take(&mut making.threads).restore(
         others,
         &mut making.shell,
         &mut making.outside,
         &image.process.confinements,
     )?;
     restore_first_thread(&mut making, &image, steps.began)?;
+    restore_waits(&mut making, &mut others, &mut image, steps.began)?;
     warnings.append(&mut making.outside.warnings);
     steps.done("restore threads");
     let named = making.named;
@@ -224,6 +226,18 @@ fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Res
         making.shell.run(&batch).capturing(owner::ROW.0)?;
     }
     Ok(())
+}
+
+/// Nothing is run in a thread afterwards that waits. `got`: when the image came.
+fn restore_waits(making: &mut Making, others: &mut Standing, image: &mut Final, got: Instant) -> Result<()> {
+    let sent = image.sent;
+    let left = |wait: Wait| {
+        let at_sending = (wait.end as i64).saturating_sub(sent as i64);
+        at_sending.saturating_sub(got.elapsed().as_nanos() as i64)
+    };
+    let (first, executor) = making.shell.first_thread()?;
+    let mut threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
+    wait::restore(&mut image.threads, &mut threads, executor, left)
 }
 
 impl Unfinished {

@@ -83,6 +83,12 @@ impl Shell {
         Ok(self.executor.calls_in(main)?.run(batch)?)
     }
 
+    /// Its first thread, and the executor.
+    pub fn first_thread(&mut self) -> Result<(&mut Stopped, &Executor)> {
+        let main = self.main.as_mut().ok_or_else(|| Error::Invalid("the process has been let go".into()))?;
+        Ok((main, &self.executor))
+    }
+
     /// Gives it descriptors. Returns the numbers that they have there, in the order given.
     pub fn give(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<i32>> {
         let mut numbers = Vec::with_capacity(fds.len());

@@ -129,6 +129,11 @@ impl Threads {
 pub struct Standing(Vec<Stopped>);
 
 impl Standing {
+    /// Each of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stopped> {
+        self.0.iter_mut()
+    }
+
     /// Takes them out: from here on they run when they are dropped.
     pub fn take(&mut self) -> Vec<Stopped> {
         std::mem::take(&mut self.0)

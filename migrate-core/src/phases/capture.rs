@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
 use migrate_linux::remote::{Batch, Ticket};
+use migrate_linux::waits;
 use nix::errno::Errno;
 use nix::time::ClockId;
 use nix::unistd::Pid;
@@ -35,6 +36,7 @@ use crate::resources::process::posix_timers::{self, PosixTimers, Told};
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState, adjustments, lock_future};
 use crate::resources::thread::cpu::{self, Cpu, Xstate};
+use crate::resources::thread::wait::{self, Renewed, Wait};
 use crate::resources::thread::{Credentials, ThreadCalls, ThreadState, confinement, parent_death};
 use crate::resources::{FrozenThread, TaskKind};
 
@@ -84,7 +86,10 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     let timers = capture_timers(process)?;
     let timers_since = timers.since();
-    let (mut process_state, mut threads) = capture_tasks(process, &subject, &pages)?;
+    let (mut process_state, mut threads, renewed) = capture_tasks(process, &subject, &pages)?;
+    if let Some(loss) = wait::loss(&renewed, record.kernel_state == "ebpf") {
+        record.warn(loss);
+    }
     let queues = threads.iter_mut().map(|t| &mut t.calls.pending_signals);
     let queues = queues.chain([&mut process_state.calls.pending_signals]);
     process.job_control = JobControl::take_out(process.job_control.stopped, queues);
@@ -196,13 +201,21 @@ fn capture_tasks(
     process: &mut FrozenProcess,
     subject: &Subject,
     pages: &Pages,
-) -> Result<(ProcessState, Vec<ThreadState>)> {
+) -> Result<(ProcessState, Vec<ThreadState>, Vec<Renewed>)> {
     let executor = process.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
     let mut cpus = Vec::with_capacity(process.threads.len());
+    let mut renewed = Vec::new();
     finish_cut_sequences(&mut process.threads, pages)?;
     let mut area = Vec::new();
     for thread in &process.threads {
-        cpus.push(capture_cpu(thread, subject, pages, &mut area)?);
+        let (cpu, wait) = capture_cpu(thread, subject, pages, &mut area)?;
+        cpus.push((
+            cpu,
+            wait.unwrap_or_else(|wait| {
+                renewed.push(wait);
+                None
+            }),
+        ));
     }
     let (mut asked, mut of_process, mut batches) = (Vec::new(), None, Vec::new());
     let mut recorded = Vec::with_capacity(cpus.len());
@@ -226,16 +239,16 @@ fn capture_tasks(
     let mut threads = Vec::with_capacity(cpus.len());
     let mut process_calls = None;
     let mut answers = asked.iter().zip(&results);
-    for ((thread, cpu), recorded) in process.threads.iter().zip(cpus).zip(recorded) {
+    for ((thread, (cpu, wait)), recorded) in process.threads.iter().zip(cpus).zip(recorded) {
         if let Some(calls) = recorded {
             let credentials = thread.shown.credentials.clone();
-            threads.push(ThreadState { tid: thread.tid, cpu, credentials, calls });
+            threads.push(ThreadState { tid: thread.tid, cpu, wait, credentials, calls });
             continue;
         }
         let ((asked, who), results) = answers.next().ok_or_else(|| Error::Invalid("a thread was not asked".into()))?;
         let calls = ThreadCalls::answer(asked, results, thread)?;
         let credentials = Credentials::answer(who, results, thread).capturing(Credentials::NAME)?;
-        threads.push(ThreadState { tid: thread.tid, cpu, credentials, calls });
+        threads.push(ThreadState { tid: thread.tid, cpu, wait, credentials, calls });
         if thread.tid == thread.pid
             && let Some((asked, brk, children)) = &of_process
         {
@@ -274,7 +287,7 @@ fn capture_tasks(
         confinements: confinement::capture(&process.threads, may_filter)?,
         calls,
     };
-    Ok((state, threads))
+    Ok((state, threads, renewed))
 }
 
 /// Whether it has children: ECHILD says no. Quicker than reading who is whose.
@@ -319,26 +332,32 @@ fn finish_cut_sequences(threads: &mut [FrozenThread], pages: &Pages) -> Result<(
     Ok(())
 }
 
-fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages, area: &mut Vec<u8>) -> Result<Cpu> {
+/// Its registers, and what it waits for.
+type CapturedCpu = (Cpu, std::result::Result<Option<Wait>, Renewed>);
+
+fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages, area: &mut Vec<u8>) -> Result<CapturedCpu> {
     let stopped = &thread.stopped;
     let mut regs = stopped.registers()?;
     if regs.restarts_again()
-        && let Some(call) = interrupted_call(stopped.tid(), &regs, subject, pages)
+        && let Some(call) = interrupted_call(thread, &regs, subject, pages)
     {
         regs.orig_rax = call;
     }
     let signal_mask = stopped.signal_mask()?;
     // As was shown when it stood.
     let due = thread.shown.pending & !signal_mask != 0;
-    let regs = regs.resumable(true, due);
-    Ok(Cpu { general: regs.to_words(), xstate: Xstate::pack(stopped.xstate(area)?), signal_mask })
+    let goes_on = regs.resumable(true, due);
+    let wait = wait::capture(thread, &regs, &goes_on, &pages.source.memory);
+    Ok((Cpu { general: goes_on.to_words(), xstate: Xstate::pack(stopped.xstate(area)?), signal_mask }, wait))
 }
 
-/// The number of a call that has been interrupted twice: noted when we interrupted it first, else read from the code, where nearly
-/// always `mov $number, %eax` stands before `syscall`. Its arguments are still in the registers. None: the program will see EINTR.
-fn interrupted_call(tid: i32, regs: &Registers, subject: &Subject, pages: &Pages) -> Option<u64> {
-    if let Some(call) = subject.interrupted.get(&tid) {
-        return Some(*call);
+/// The number of a call that has been interrupted twice: known by what the kernel notes of it, else as seen before,
+/// else read from the code, where mostly `mov $number, %eax` stands before `syscall`. Its arguments are still in the registers. None:
+/// the program will see EINTR.
+fn interrupted_call(thread: &FrozenThread, regs: &Registers, subject: &Subject, pages: &Pages) -> Option<u64> {
+    let told = thread.shown.record.as_ref().and_then(|record| waits::Wait::noted(regs, record));
+    if let Some(call) = told.or_else(|| subject.interrupted.get(&thread.stopped.tid()).copied()) {
+        return Some(call);
     }
     let mut code = [0; 7];
     pages.source.memory.read(regs.rip.wrapping_sub(7), &mut code).ok()?;

@@ -19,10 +19,10 @@ pub struct Loading {
 }
 
 impl Loading {
-    /// Begins to load it, if it is wanted for so many threads.
-    pub fn begin(choice: KernelStateChoice, pid: i32, threads: u64) -> Loading {
+    /// Begins to load it, if it is wanted for so many threads. `waits`: only it can tell when they end.
+    pub fn begin(choice: KernelStateChoice, pid: i32, threads: u64, waits: bool) -> Loading {
         let wanted = match choice {
-            KernelStateChoice::Auto => threads >= MANY,
+            KernelStateChoice::Auto => waits || threads >= MANY,
             KernelStateChoice::Ebpf => true,
             KernelStateChoice::Ptrace => false,
         };

@@ -26,3 +26,4 @@ pub use subject::boot_id;
 mod transfer;
 mod undo;
 mod unix_peers;
+mod waits;

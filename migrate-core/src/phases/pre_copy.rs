@@ -16,6 +16,7 @@ use super::record::Record;
 use super::standstill::while_it_stands;
 use super::subject::{Subject, refuse};
 use super::undo::UndoList;
+use super::waits;
 use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
@@ -83,7 +84,8 @@ impl<'r, 'o> Ready<'r, 'o> {
             memory: ProcessMemory::open(subject.pid).doing(|| format!("open the memory of {}", subject.pid))?,
             objects: Mutex::default(),
         });
-        let probe = Loading::begin(plan.options.kernel_state, subject.pid, subject.status.threads);
+        let waits = waits::look(&mut subject, &source.memory);
+        let probe = Loading::begin(plan.options.kernel_state, subject.pid, subject.status.threads, waits);
         let pagemap = PageMap::open(subject.pid).doing(|| format!("open the pagemap of {}", subject.pid))?;
         let mut pages = Pages {
             source: source.clone(),

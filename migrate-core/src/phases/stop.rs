@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use migrate_linux::error::Error as LinuxError;
-use migrate_linux::thread_probe::{BoundProbe, ThreadRecord};
+use migrate_linux::thread_probe::{BoundProbe, ThreadRecord, tell_time};
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 use nix::errno::Errno;
 
@@ -147,7 +147,9 @@ impl SeizedProcess {
     /// Stops each, and has the probe tell what it is.
     fn stop_probed(&self, seized: Vec<Seized>, probe: &BoundProbe) -> Result<Vec<FrozenThread>> {
         let all = self.wait_for_all(seized, |_| ())?;
-        let records: HashMap<i32, ThreadRecord> = probe.read()?.into_iter().map(|r| (r.seen_tid, r)).collect();
+        let mut records = probe.read()?;
+        tell_time(&mut records);
+        let records: HashMap<i32, ThreadRecord> = records.into_iter().map(|r| (r.seen_tid, r)).collect();
         let mut threads = Vec::with_capacity(all.len());
         for stopped in all {
             let tid = stopped.tid();

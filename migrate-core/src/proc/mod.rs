@@ -17,6 +17,7 @@ pub mod mountinfo;
 pub mod smaps;
 pub mod stat;
 pub mod status;
+pub mod syscall;
 mod text;
 pub mod timers;
 

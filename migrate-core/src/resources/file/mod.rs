@@ -582,11 +582,7 @@ pub fn listed(numbers: &[i32]) -> String {
 
 pub use unnamed::is_unnamed;
 
-/// This host's CLOCK_BOOTTIME, nanoseconds.
-pub fn time_here() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    (time.tv_sec.max(0) as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.max(0) as u64)
-}
+pub use migrate_linux::waits::boot_time as time_here;
 
 /// Which of these events, or errors and hang-ups, wait on one now (poll(2)).
 fn polled(fd: &OwnedFd, events: PollFlags) -> std::io::Result<PollFlags> {

@@ -17,6 +17,7 @@ mod speculation;
 mod timer_slack;
 mod traps;
 pub mod unmovable;
+pub mod wait;
 
 use bincode::{Decode, Encode};
 pub use clear_child_tid::ClearChildTid;
@@ -67,6 +68,8 @@ pub struct ThreadState {
     pub tid: i32,
     /// Registers and signal mask: read and set by ptrace.
     pub cpu: cpu::Cpu,
+    /// The wait that it is in, if that ends and when is known.
+    pub wait: Option<wait::Wait>,
     /// Who it is.
     pub credentials: CredentialsImage,
     /// The rest.

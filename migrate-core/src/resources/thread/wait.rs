@@ -1,0 +1,223 @@
+//! Waits with a time-out that the freeze has cut short: they end when they would have ended.
+//!
+//! Properties: the end. Where it comes from: what the kernel notes of an interrupted call, which a probe reads; else what the kernel
+//! itself puts into the program's memory when it interrupts a call. Where it goes: a thread of the new process makes the same call for
+//! the time that is left and is interrupted, so that the kernel notes it; or into the program's memory, where the kernel would look.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use migrate_linux::libc;
+use migrate_linux::process_memory::ProcessMemory;
+use migrate_linux::regs::{CallState, Registers};
+use migrate_linux::remote::{Arg, Batch, Begun, Executor};
+use migrate_linux::tracee::Stopped;
+use migrate_linux::waits::{self, Interrupted, Time, Wait as Call, boot_time, nanoseconds, to_bytes};
+
+use super::ThreadState;
+use crate::error::{Doing, Result};
+use crate::resources::FrozenThread;
+
+/// What travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Wait {
+    /// When it ends, on the source's CLOCK_BOOTTIME, nanoseconds.
+    pub end: u64,
+}
+
+/// A wait of which nobody tells how much is left: there it lasts as long as at its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewed {
+    /// The thread.
+    pub tid: i32,
+    /// The call.
+    pub call: &'static str,
+    /// How long it lasts.
+    pub whole: Duration,
+}
+
+/// One that lasts no longer may begin anew: nobody can tell from other delays.
+const SHORT: i64 = 2_000_000;
+
+/// With more descriptors than this, a poll begins anew.
+const MOST_DESCRIPTORS: u64 = 1 << 16;
+/// `struct pollfd`: descriptor, events, and what came of it.
+const POLLFD: usize = 8;
+
+/// What a thread waits for that is to go on with these registers, made of those of its stop. Ok(None): nothing, or nothing that ends.
+pub fn capture(
+    thread: &FrozenThread,
+    stopped: &Registers,
+    goes_on: &Registers,
+    memory: &ProcessMemory,
+) -> std::result::Result<Option<Wait>, Renewed> {
+    let Some(call) = wait_in(stopped, goes_on) else { return Ok(None) };
+    let Some(whole) = whole(&call, memory).filter(|whole| *whole > SHORT) else { return Ok(None) };
+    let record = thread.shown.record.as_ref();
+    let since = boot_time().saturating_sub(thread.stopped.since().elapsed().as_nanos() as u64);
+    let left = match call.interrupted {
+        Interrupted::Noted => record
+            .and_then(|record| Some((call.left_by(stopped, record)?, record.read_at)))
+            .or_else(|| Some((time_at(memory, call.rest, 1)?, since))),
+        Interrupted::WrittenBack => Some((whole, since)),
+        Interrupted::Anew => None,
+    };
+    match left {
+        Some((left, at)) => Ok(Some(Wait { end: at.saturating_add_signed(left) })),
+        None => Err(Renewed { tid: thread.tid, call: call.name(), whole: waits::duration(whole) }),
+    }
+}
+
+/// Whether only a probe can tell how much of it is left when it is interrupted.
+pub fn needs_a_probe(call: &Call, memory: &ProcessMemory) -> bool {
+    call.interrupted == Interrupted::Noted && call.rest == 0 && whole(call, memory).is_some_and(|whole| whole > SHORT)
+}
+
+/// The wait in which a thread goes on.
+fn wait_in(stopped: &Registers, goes_on: &Registers) -> Option<Call> {
+    match goes_on.call_state() {
+        CallState::User if *goes_on != *stopped => Call::of(goes_on.rax, goes_on),
+        CallState::Restarts => {
+            Call::of(goes_on.orig_rax, goes_on).filter(|call| call.interrupted == Interrupted::WrittenBack)
+        }
+        _ => None,
+    }
+}
+
+/// The time that its arguments say.
+fn whole(call: &Call, memory: &ProcessMemory) -> Option<i64> {
+    match call.time {
+        Time::Milliseconds(ms) => Some(i64::from(ms) * 1_000_000),
+        Time::Timespec(address) => time_at(memory, address, 1),
+        Time::Timeval(address) => time_at(memory, address, 1000),
+    }
+}
+
+fn time_at(memory: &ProcessMemory, address: u64, unit: i64) -> Option<i64> {
+    let mut bytes = [0; 16];
+    (address != 0).then(|| memory.read(address, &mut bytes).ok()).flatten()?;
+    nanoseconds(&bytes, unit)
+}
+
+/// Sees to it that the waits of a new process's threads end in time. Nothing may run in these afterwards that waits, and their registers
+/// must be set. `left`: how long a wait still lasts, nanoseconds.
+pub fn restore(
+    images: &mut [ThreadState],
+    threads: &mut [&mut Stopped],
+    executor: &Executor,
+    left: impl Fn(Wait) -> i64,
+) -> Result<()> {
+    let mut noted = Vec::new();
+    for (n, image) in images.iter().enumerate() {
+        let Some(wait) = image.wait else { continue };
+        let regs = Registers::from_words(image.cpu.general);
+        if regs.call_state() == CallState::Restarts {
+            write_back(image, &regs, left(wait), &executor.memory)?;
+        } else if let Some(call) = Call::of(regs.rax, &regs).filter(|call| call.interrupted == Interrupted::Noted) {
+            noted.push((n, regs, call, left(wait)));
+        }
+    }
+    if noted.is_empty() {
+        return Ok(());
+    }
+    let batches: Vec<Batch> = noted.iter().map(|(_, regs, call, left)| begin(regs, call, *left)).collect();
+    let mut threads: HashMap<usize, &mut Stopped> =
+        threads.iter_mut().map(|thread| &mut **thread).enumerate().collect();
+    let mut waiting: Vec<&mut Stopped> = noted.iter().filter_map(|(n, ..)| threads.remove(n)).collect();
+    let blinded = Blinded::all(noted.iter().map(|(_, regs, call, _)| (regs, call)), &executor.memory)?;
+    let begun = executor.begin_waits(&mut waiting, &batches);
+    blinded.show(&executor.memory)?;
+    for ((n, regs, call, _), begun) in noted.into_iter().zip(begun?) {
+        let goes_on = match begun {
+            Begun::Noted => regs.noted(),
+            // It has looked at no descriptor: made again, it does.
+            Begun::Over(_) if call.call == libc::SYS_poll as u64 => continue,
+            Begun::Over(result) => regs.returned(result),
+        };
+        if let Some(image) = images.get_mut(n) {
+            image.cpu.general = goes_on.to_words();
+        }
+    }
+    Ok(())
+}
+
+/// The call with what is left as its time. The kernel keeps the other arguments, where it puts what is left then among them.
+fn begin(regs: &Registers, call: &Call, left: i64) -> Batch {
+    let mut batch = Batch::new();
+    batch.call(libc::SYS_getpid, []);
+    let mut args = waits::arguments(regs).map(Arg::from);
+    if let Some(time) = args.get_mut(call.argument) {
+        *time = match call.time {
+            // Rounded up; one that is over when it is interrupted would have to begin anew.
+            Time::Milliseconds(whole) => {
+                let ms = left.max(SHORT).saturating_add(999_999) / 1_000_000;
+                (ms.min(i64::from(whole).max(SHORT / 1_000_000)) as i32).into()
+            }
+            Time::Timespec(_) => batch.bytes(&to_bytes(left, 1)).into(),
+            Time::Timeval(_) => batch.bytes(&to_bytes(left, 1000)).into(),
+        };
+    }
+    batch.call(call.call as libc::c_long, args);
+    batch
+}
+
+/// Changes the program's own time, as the kernel has done and would do again.
+fn write_back(image: &ThreadState, regs: &Registers, left: i64, memory: &ProcessMemory) -> Result<()> {
+    // With this the kernel leaves it as it is.
+    const STICKY_TIMEOUTS: u64 = 0x400_0000;
+    if image.calls.personality & STICKY_TIMEOUTS != 0 {
+        return Ok(());
+    }
+    match Call::of(regs.orig_rax, regs).map(|call| call.time) {
+        Some(Time::Timespec(address)) => memory.write(address, &to_bytes(left, 1)),
+        Some(Time::Timeval(address)) => memory.write(address, &to_bytes(left, 1000)),
+        _ => Ok(()),
+    }
+    .doing(|| format!("write what is left of the wait of thread {}", image.tid))
+}
+
+/// The descriptors of polls, which see nothing meanwhile: what these are of may not be ready yet, or seem so.
+struct Blinded(Vec<(u64, Vec<u8>)>);
+
+impl Blinded {
+    fn all<'a>(waits: impl Iterator<Item = (&'a Registers, &'a Call)>, memory: &ProcessMemory) -> Result<Blinded> {
+        let mut all = Vec::new();
+        for (regs, _) in waits.filter(|(_, call)| call.call == libc::SYS_poll as u64) {
+            let (address, count) = (regs.rdi, regs.rsi.min(MOST_DESCRIPTORS));
+            let mut seeing = vec![0; count as usize * POLLFD];
+            memory.read(address, &mut seeing).doing(|| "read the descriptors of a poll".into())?;
+            let mut blind = seeing.clone();
+            for descriptor in blind.chunks_mut(POLLFD).flat_map(|one| one.get_mut(..4)) {
+                // Those below 0 are passed over.
+                descriptor.copy_from_slice(&(-1i32).to_le_bytes());
+            }
+            memory.write(address, &blind).doing(|| "write the descriptors of a poll".into())?;
+            all.push((address, seeing));
+        }
+        Ok(Blinded(all))
+    }
+
+    fn show(self, memory: &ProcessMemory) -> Result<()> {
+        // Two threads may poll with the same: the last one read the first one's.
+        for (address, seeing) in self.0.iter().rev() {
+            memory.write(*address, seeing).doing(|| "write the descriptors of a poll".into())?;
+        }
+        Ok(())
+    }
+}
+
+/// What the report says of waits that begin anew. None: none does.
+pub fn loss(renewed: &[Renewed], probed: bool) -> Option<String> {
+    let longest = renewed.iter().max_by_key(|wait| wait.whole)?;
+    let Renewed { tid, call, whole } = longest;
+    let (count, begins) = match renewed.len() {
+        1 => ("a wait".into(), "begins"),
+        n => (format!("{n} waits"), "begin"),
+    };
+    let remedy = if probed { "" } else { "; --kernel-state ebpf can tell how much of most waits is left" };
+    Some(format!(
+        "{count} with a time-out {begins} anew there, and may last longer: that of thread {tid}, {call} of {whole:?}{}{remedy}",
+        if renewed.len() > 1 { ", at most" } else { "" }
+    ))
+}
