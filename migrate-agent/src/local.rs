@@ -16,7 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use migrate_core::phase::{Event, Report};
+use migrate_core::cancel::Cancel;
+use migrate_core::phase::{Event, Outcome, Report};
 use migrate_core::phases::source;
 use migrate_core::plan::Plan;
 use migrate_core::protocol::connection::{Connection, ConnectionError};
@@ -50,8 +51,8 @@ impl Desk {
         Desk { listen, departures, receivers, clients: Arc::new(Semaphore::new(CLIENTS as usize)) }
     }
 
-    /// Waits until every request has been answered and every move has ended.
-    pub async fn idle(&self) {
+    /// Waits until every client that has been accepted has been answered. None must be accepted meanwhile.
+    pub async fn all_answered(&self) {
         let _all = self.clients.acquire_many(CLIENTS).await;
     }
 
@@ -74,7 +75,7 @@ impl Desk {
         match client.receive::<LocalRequest>()? {
             LocalRequest::Status => client.send(&LocalReply::Status(self.status())),
             LocalRequest::Push(plan) => match self.departures.enter(&plan) {
-                Ok(ticket) => push(client, plan, ticket),
+                Ok(ticket) => push(client, plan, ticket, self.departures.cancel()),
                 Err(why) => client.send(&LocalReply::Refused(why)),
             },
         }
@@ -132,13 +133,18 @@ pub async fn accept(listener: tokio::net::UnixListener, desk: Arc<Desk>) -> Infa
 }
 
 /// Runs the move that `plan` asks for in a thread of its own and tells `client` about it, for as long as it listens.
-fn push(client: Connection<UnixStream>, plan: Plan, ticket: Ticket) -> Result<(), ConnectionError> {
+fn push(client: Connection<UnixStream>, plan: Plan, ticket: Ticket, cancel: Cancel) -> Result<(), ConnectionError> {
     let pid = plan.pid;
+    let span = tracing::error_span!("push", pid, host = plan.host, id = tracing::field::Empty);
+    let _entered = span.enter();
     tracing::info!("moving {pid} to {}", plan.host);
     let (tell, told) = sync_channel(BACKLOG);
+    let inside = span.clone();
     let mover = thread::Builder::new().name(format!("move {pid}")).spawn(move || {
+        let _entered = inside.enter();
         let events = tell.clone();
-        let report = source::run(plan, &mut move |event: Event| drop(events.try_send(LocalReply::Event(event))));
+        let report =
+            source::run(plan, &mut move |event: Event| drop(events.try_send(LocalReply::Event(event))), cancel);
         drop(tell.send(LocalReply::Report(Box::new(report))));
     });
     let mover = mover.map_err(|e| ConnectionError::Frame(e.into()))?;
@@ -176,7 +182,7 @@ fn relay(client: Connection<UnixStream>, told: Receiver<LocalReply>, pid: i32, t
 fn log(pid: i32, event: &Event, ticket: Option<&Ticket>) {
     match event {
         Event::Phase(phase) => {
-            tracing::info!("moving {pid}: {phase}");
+            tracing::info!(phase = phase.name(), "moving {pid}: {phase}");
             if let Some(ticket) = ticket {
                 ticket.reached(phase);
             }
@@ -188,8 +194,21 @@ fn log(pid: i32, event: &Event, ticket: Option<&Ticket>) {
 }
 
 fn conclude(report: &Report) {
-    match report.exit_status() {
-        0 => tracing::info!("{}", report.sentence()),
-        _ => tracing::warn!("{}", report.sentence()),
+    let outcome = match report.outcome {
+        Outcome::Moved => "moved",
+        Outcome::StayedHere { .. } => "stayed",
+        Outcome::InDoubt { .. } => "in-doubt",
+    };
+    let Report { name, downtime_us, total_us, bytes_sent, .. } = report;
+    let rounds = report.rounds.len();
+    // The macro takes the level as a constant.
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::$level!(outcome, name, downtime_us, total_us, bytes_sent, rounds, "{}", report.sentence())
+        };
+    }
+    match report.outcome {
+        Outcome::Moved => tell!(info),
+        _ => tell!(warn),
     }
 }

@@ -11,6 +11,7 @@ mod log;
 mod peers;
 mod receive;
 mod receivers;
+mod scope;
 mod settings;
 
 use std::path::Path;

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -26,8 +27,9 @@ const WAITING: usize = 256;
 /// The time that they have to do so.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Accepts connections for ever.
-pub async fn accept(listener: TcpListener, receivers: Arc<Receivers>) -> Infallible {
+/// Accepts connections for ever. Once `stopping`, no new migration; those that are being served get their page connections, and
+/// questions their answers.
+pub async fn accept(listener: TcpListener, receivers: Arc<Receivers>, stopping: Arc<AtomicBool>) -> Infallible {
     let waiting = Arc::new(Semaphore::new(WAITING));
     loop {
         // The semaphore is never closed, so there is always a permit in the end.
@@ -41,10 +43,10 @@ pub async fn accept(listener: TcpListener, receivers: Arc<Receivers>) -> Infalli
                 continue;
             }
         };
-        let receivers = Arc::clone(&receivers);
+        let (receivers, stopping) = (Arc::clone(&receivers), Arc::clone(&stopping));
         tokio::spawn(async move {
             let _permit = permit;
-            let outcome = timeout(DEADLINE, welcome(stream, from, &receivers)).await;
+            let outcome = timeout(DEADLINE, welcome(stream, from, &receivers, &stopping)).await;
             match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("it did not say within {DEADLINE:?} what it is for")))
             {
                 Ok(()) => {}
@@ -54,7 +56,12 @@ pub async fn accept(listener: TcpListener, receivers: Arc<Receivers>) -> Infalli
     }
 }
 
-async fn welcome(mut stream: TcpStream, from: SocketAddr, receivers: &Arc<Receivers>) -> anyhow::Result<()> {
+async fn welcome(
+    mut stream: TcpStream,
+    from: SocketAddr,
+    receivers: &Arc<Receivers>,
+    stopping: &AtomicBool,
+) -> anyhow::Result<()> {
     let mut bytes = [0; PREAMBLE_LENGTH];
     stream.read_exact(&mut bytes).await.context("it ended before it said what it is for")?;
     let preamble = match Preamble::parse(bytes) {
@@ -70,6 +77,10 @@ async fn welcome(mut stream: TcpStream, from: SocketAddr, receivers: &Arc<Receiv
     let id = preamble.id;
     match preamble.purpose {
         Purpose::Control => {
+            if stopping.load(Ordering::Relaxed) {
+                stream.write_all(&Preamble { purpose: Purpose::Stopping, id }.encode()).await?;
+                anyhow::bail!("migration {id}: this agent is being stopped");
+            }
             let Some(place) = receivers.place() else {
                 stream.write_all(&Preamble { purpose: Purpose::Busy, id }.encode()).await?;
                 anyhow::bail!("migration {id}: {} others are being served", crate::receivers::MOST);
@@ -88,7 +99,9 @@ async fn welcome(mut stream: TcpStream, from: SocketAddr, receivers: &Arc<Receiv
             stream.write_all(&preamble.encode()).await?;
             Ok(stream.write_all(&encode(&answer)?).await?)
         }
-        Purpose::Busy => anyhow::bail!("an answer where a question should be (protocol {PROTOCOL_VERSION})"),
+        Purpose::Busy | Purpose::Stopping => {
+            anyhow::bail!("an answer where a question should be (protocol {PROTOCOL_VERSION})")
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use migrate_core::protocol::local::Arriving;
 use migrate_core::protocol::preamble::MigrationId;
 use migrate_core::state::StateDirectory;
 use tokio::process::{Child, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::arguments::LogLevel;
 
@@ -26,6 +26,7 @@ pub const MOST: usize = 64;
 pub struct Receivers {
     serving: Mutex<HashMap<MigrationId, Receiver>>,
     places: Arc<Semaphore>,
+    count: watch::Sender<usize>,
     log: LogLevel,
 }
 
@@ -44,12 +45,22 @@ pub struct Place {
 impl Receivers {
     /// None yet; they will log as `log` says.
     pub fn new(log: LogLevel) -> Self {
-        Receivers { serving: Mutex::default(), places: Arc::new(Semaphore::new(MOST)), log }
+        Receivers {
+            serving: Mutex::default(),
+            places: Arc::new(Semaphore::new(MOST)),
+            count: watch::Sender::default(),
+            log,
+        }
     }
 
     /// Room for one more, if there is.
     pub fn place(&self) -> Option<Place> {
         Arc::clone(&self.places).try_acquire_owned().ok().map(|permit| Place { _permit: permit })
+    }
+
+    /// How many are being served, now and from now on.
+    pub fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
     }
 
     /// Whether migration `id` is being served.
@@ -72,8 +83,9 @@ impl Receivers {
             self.spawn(id, control, theirs).with_context(|| format!("starting a process for migration {id}"))?;
         let process = child.id().unwrap_or(0);
         entry.insert(Receiver { process, from, pages });
+        self.count.send_replace(serving.len());
         drop(serving);
-        tracing::info!("migration {id} from {from}: served by process {process}");
+        tracing::info!(%id, %from, process, "migration {id} from {from}: served by process {process}");
         tokio::spawn(reap(Arc::clone(self), place, id, child));
         Ok(())
     }
@@ -122,7 +134,11 @@ impl Receivers {
 /// The process lives as long as it likes; what it leaves behind is cleared here.
 async fn reap(receivers: Arc<Receivers>, place: Place, id: MigrationId, mut child: Child) {
     let status = child.wait().await;
-    receivers.serving().remove(&id);
+    {
+        let mut serving = receivers.serving();
+        serving.remove(&id);
+        receivers.count.send_replace(serving.len());
+    }
     // If it was killed, the process that it made may stand half handed over.
     let swept = tokio::task::spawn_blocking(|| StateDirectory::of_this_host().sweep()).await;
     if let Err(error) = swept {
@@ -130,8 +146,8 @@ async fn reap(receivers: Arc<Receivers>, place: Place, id: MigrationId, mut chil
     }
     drop(place);
     match status {
-        Ok(status) if status.success() => tracing::info!("migration {id}: its process has ended"),
-        Ok(status) => tracing::warn!("migration {id}: its process ended with {status}"),
-        Err(error) => tracing::warn!("migration {id}: waiting for its process: {error}"),
+        Ok(status) if status.success() => tracing::info!(%id, "migration {id}: its process has ended"),
+        Ok(status) => tracing::warn!(%id, "migration {id}: its process ended with {status}"),
+        Err(error) => tracing::warn!(%id, "migration {id}: waiting for its process: {error}"),
     }
 }

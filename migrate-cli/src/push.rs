@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::{self, ExitCode};
 
+use migrate_core::cancel::Cancel;
 use migrate_core::phase::{Outcome, Report};
 use migrate_core::phases::source;
 use nix::unistd::Uid;
@@ -27,29 +28,31 @@ fn carry_out(wanted: &Push) -> Report {
         return bare_report(&plan, Outcome::StayedHere { why });
     }
     let agent = if wanted.no_agent { None } else { Agent::at(&wanted.socket) };
-    if let Err(error) = watch_signals(agent.is_some(), wanted) {
+    let cancel = Cancel::default();
+    if let Err(error) = watch_signals(agent.is_some(), wanted, cancel.clone()) {
         return bare_report(&plan, Outcome::StayedHere { why: format!("taking over Ctrl-C: {error}") });
     }
     let progress = Progress::start(wanted.quiet);
     let mut watcher = progress.watcher();
     let report = match agent {
         Some(agent) => agent.push(plan, &mut watcher),
-        None => source::run(plan, &mut watcher),
+        None => source::run(plan, &mut watcher, cancel),
     };
     drop(watcher);
     progress.finish();
     report
 }
 
-/// An agent needs nobody to watch it. Here, what has begun is brought to an end.
-fn watch_signals(by_agent: bool, wanted: &Push) -> nix::Result<()> {
+/// An agent needs nobody to watch it. Here, what can be undone is undone, and the rest brought to an end.
+fn watch_signals(by_agent: bool, wanted: &Push, cancel: Cancel) -> nix::Result<()> {
     let pid = wanted.pid;
     interrupt::take_over(move || {
         if by_agent {
             interrupt::say(&format!("the move of {pid} goes on in this host's agent, whose log says how it ends"));
             process::exit(3);
         }
-        interrupt::say("finishing or rolling back; wait");
+        cancel.cancel("the push was interrupted");
+        interrupt::say("rolling back, or finishing what can no longer be undone; wait");
     })
 }
 

@@ -3,6 +3,7 @@
 //! Begin with [`phases::source`]: the story of one migration on one screen.
 #![forbid(unsafe_code)]
 
+pub mod cancel;
 pub mod clocks;
 pub mod destination;
 pub mod error;

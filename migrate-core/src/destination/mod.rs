@@ -73,9 +73,13 @@ enum Holding {
     Prepared(Box<prepare::Runnable>),
 }
 
+/// Called with the process's PID and name before anything of it is made: the place for what it is to inherit from this one.
+type Before<'b> = &'b dyn Fn(i32, &str);
+
 /// The destination of one migration.
-struct Destination {
+struct Destination<'b> {
     id: MigrationId,
+    before: Before<'b>,
     state: State,
     holding: Holding,
     /// Where page connections arrive.
@@ -86,11 +90,12 @@ struct Destination {
 }
 
 /// Serves one migration to this host, in a process of its own with a single thread: `control` is right behind the preambles, and
-/// page connections of the same migration arrive on `pages`.
+/// page connections of the same migration arrive on `pages`. `before` is called, with its PID and name, before anything of the process
+/// is made: whatever is changed about this one then, the new one inherits.
 ///
 /// Returns once the process runs and, where this process is the init of its PID namespace, has ended; or once nothing is left
 /// of it.
-pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<()> {
+pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId, before: Before<'_>) -> Result<()> {
     shell::raise_descriptor_limit();
     // A source that vanished without a word must not be waited for for ever.
     migrate_linux::sockets::notice_lost_peer(&control);
@@ -101,6 +106,7 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<(
     let mut connection = Connection::new(control);
     let mut destination = Destination {
         id,
+        before,
         state: State::Greeted,
         holding: Holding::Nothing,
         pages: Some(pages),
@@ -134,6 +140,9 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId) -> Result<(
                 let sent = connection.send(&reply);
                 if next == State::Running {
                     let _ = fault::point(32, connection.stream());
+                    if let ToSource::Running(Running { pid, .. }) = &reply {
+                        tracing::info!(pid, "{pid} runs here");
+                    }
                     // Whether or not the source heard it.
                     if let Some(pid) = destination.runs {
                         late_signals(&mut connection, pid);
@@ -163,7 +172,7 @@ fn late_signals(connection: &mut Connection<TcpStream>, pid: i32) {
     }
 }
 
-impl Destination {
+impl Destination<'_> {
     fn step(&mut self, message: ToDestination, control: &TcpStream) -> Result<ToSource> {
         match (message, std::mem::replace(&mut self.holding, Holding::Nothing)) {
             (ToDestination::Offer(offer), Holding::Nothing) => self.offered(offer, control),
@@ -171,6 +180,7 @@ impl Destination {
                 self.content(offer, &undecided, accepted, &content)
             }
             (ToDestination::Build(skeleton), Holding::Offer { offer, accepted, undecided }) if undecided.is_empty() => {
+                (self.before)(offer.pid, &offer.name);
                 if accepted.pid_namespace {
                     self.init = running::enter_pid_namespace()?;
                 }

@@ -190,15 +190,16 @@ impl PageStreams {
     }
 
     /// Waits until every page of the round is in place at the destination, and tells meanwhile how many bytes have gone. Nothing to do
-    /// when that has been waited for.
-    pub fn finish_round(&self, mut progress: impl FnMut(u64)) -> Result<()> {
+    /// when that has been waited for. An error of `progress` ends the waiting; the round goes on until this is dropped and the
+    /// destination has closed.
+    pub fn finish_round(&self, mut progress: impl FnMut(u64) -> Result<()>) -> Result<()> {
         while self.busy.get() > 0 {
             match self.finished.recv_timeout(PROGRESS) {
                 Ok(result) => {
                     result?;
                     self.busy.set(self.busy.get() - 1);
                 }
-                Err(RecvTimeoutError::Timeout) => progress(self.counters.snapshot().bytes),
+                Err(RecvTimeoutError::Timeout) => progress(self.counters.snapshot().bytes)?,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::Invalid("the page streams have ended".into()));
                 }

@@ -157,7 +157,7 @@ fn take_digest(
         other => return Err(peer.unexpected(&other)),
     }
     let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
-    streams.finish_round(|_| ())?;
+    streams.finish_round(|_| record.cancel.check())?;
     pages.layout_version += 1;
     record.step("digest");
     record.verified = true;

@@ -64,6 +64,7 @@ impl<'r, 'o> Ready<'r, 'o> {
     pub fn pre_copy(self) -> Result<Precopied<'r, 'o>> {
         let Ready { plan, record, mut undo, mut subject, clocks } = self;
         undo.held.fault(1)?;
+        record.cancel.check()?;
         record.enter(Phase::PreCopy { round: 1 });
         undo.push("tell the destination to discard", |held| match held.peer.as_mut() {
             // The peer may have failed itself; a lost connection is a Discard too.
@@ -187,6 +188,7 @@ impl Rounds<'_, '_> {
         let mut obstacles = Vec::new();
         let mut look = self.look()?;
         loop {
+            self.record.cancel.check()?;
             if let Some(streams) = &self.undo.held.streams {
                 limits.link_rate = streams.link_rate();
             }
@@ -389,7 +391,10 @@ impl Rounds<'_, '_> {
         streams.begin_round(number, self.pages.layout_version, true, chunks)?;
         let expected = counted.bytes + bytes;
         let record = &mut *self.record;
-        streams.finish_round(|sent| record.progress(sent, expected))?;
+        streams.finish_round(|sent| {
+            record.progress(sent, expected);
+            record.cancel.check()
+        })?;
         self.pages.next_round += 1;
         record.round(&counted, &streams.counters.snapshot(), began.elapsed());
         Ok(bytes)

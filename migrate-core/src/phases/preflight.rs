@@ -75,6 +75,8 @@ pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
     subject.vdso = Vdso::of(subject.pid, &subject.space.layout)?;
     let (offer, warning) = offer(plan, subject)?;
     let mut peer = Peer::connect(&plan.host, plan.pid)?;
+    // For whoever logs what this thread does: both hosts' lines about it name it then.
+    tracing::Span::current().record("id", tracing::field::display(peer.id));
     peer.send(&ToDestination::Offer(Box::new(offer)))?;
     let mut answer = peer.receive()?;
     if let ToSource::ContentNeeded(indices) = &answer {

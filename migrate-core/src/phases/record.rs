@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::undo::Failures;
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::memory::send::Counted;
 use crate::phase::{Event, Observer, Outcome, PageCounts, Phase, Report, Round, Throttled, Timing, display_duration};
@@ -11,6 +12,8 @@ use crate::plan::Plan;
 /// A report in the making.
 pub struct Record<'o> {
     observer: &'o mut dyn Observer,
+    /// Whether it is to end.
+    pub cancel: Cancel,
     pid: i32,
     host: String,
     began: Instant,
@@ -50,9 +53,10 @@ pub struct Record<'o> {
 
 impl<'o> Record<'o> {
     /// Begins now.
-    pub fn new(plan: &Plan, observer: &'o mut dyn Observer) -> Record<'o> {
+    pub fn new(plan: &Plan, observer: &'o mut dyn Observer, cancel: Cancel) -> Record<'o> {
         Record {
             observer,
+            cancel,
             pid: plan.pid,
             host: plan.host.clone(),
             began: Instant::now(),

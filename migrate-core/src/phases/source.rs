@@ -7,6 +7,7 @@
 
 use super::preflight::preflight;
 use super::record::Record;
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::phase::{Observer, Outcome, Report};
 use crate::plan::Plan;
@@ -21,9 +22,9 @@ fn migrate(plan: Plan, record: &mut Record<'_>) -> Result<Outcome> {
     Ok(prepared.commit()) // the point of no return
 }
 
-/// Moves one process and reports. Never fails: a failure is an outcome.
-pub fn run(plan: Plan, observer: &mut dyn Observer) -> Report {
-    let mut record = Record::new(&plan, observer);
+/// Moves one process and reports. Never fails: a failure is an outcome. So is a `cancel` that comes before the point of no return.
+pub fn run(plan: Plan, observer: &mut dyn Observer, cancel: Cancel) -> Report {
+    let mut record = Record::new(&plan, observer, cancel);
     let outcome = migrate(plan, &mut record);
     record.finish(outcome)
 }

@@ -54,7 +54,7 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     held.leaving = Some(leaving.doing(|| "write the state file".into())?);
     // First the pages: when they fail, the destination waits for them and answers nothing.
     let streams = held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
-    streams.finish_round(|_| ()).map_err(|error| peer.reason_for(error))?;
+    streams.finish_round(|_| record.cancel.check()).map_err(|error| peer.reason_for(error))?;
     record.step("send");
     let ready = match peer.receive()? {
         ToSource::Prepared(ready) => ready,

@@ -6,8 +6,8 @@
 //!
 //! Its length, its magic and the place of the version are the same in every version ever: an agent that is asked in
 //! another version answers with its own preamble and closes, so both sides can name both versions.
-//! In the same version it answers with the purpose and the id that it was asked for, or with [`Purpose::Busy`], and from
-//! there on the connection belongs to whoever serves that purpose.
+//! In the same version it answers with the purpose and the id that it was asked for, or with [`Purpose::Busy`] or
+//! [`Purpose::Stopping`], and from there on the connection belongs to whoever serves that purpose.
 
 use std::fmt;
 use std::fs::File;
@@ -82,6 +82,8 @@ pub enum Purpose {
     Question,
     /// Only as an answer: the agent cannot take another migration now.
     Busy,
+    /// Only as an answer: the agent is about to end, and takes no migration any more.
+    Stopping,
 }
 
 impl Purpose {
@@ -91,11 +93,14 @@ impl Purpose {
             Purpose::Pages => 2,
             Purpose::Question => 3,
             Purpose::Busy => 4,
+            Purpose::Stopping => 5,
         }
     }
 
     fn from_number(number: u32) -> Option<Self> {
-        [Purpose::Control, Purpose::Pages, Purpose::Question, Purpose::Busy].into_iter().find(|p| p.number() == number)
+        [Purpose::Control, Purpose::Pages, Purpose::Question, Purpose::Busy, Purpose::Stopping]
+            .into_iter()
+            .find(|p| p.number() == number)
     }
 }
 
@@ -129,6 +134,9 @@ pub enum PreambleError {
     /// The agent there has as many migrations as it can have.
     #[error("the agent there is busy with other migrations: try again when they are done")]
     Busy,
+    /// The agent there has been told to stop.
+    #[error("the agent there is being stopped: try again when it runs again (systemctl status migrate-agent there)")]
+    Stopping,
     /// The agent closed without an answer.
     #[error("the agent there closed the connection: its log says why")]
     Closed,
@@ -186,6 +194,7 @@ pub fn greet(stream: &mut (impl Read + Write), purpose: Purpose, id: MigrationId
     let answer = Preamble::parse(bytes)?;
     match answer.purpose {
         Purpose::Busy => Err(PreambleError::Busy),
+        Purpose::Stopping => Err(PreambleError::Stopping),
         other if other != purpose => Err(PreambleError::Purpose(other.number())),
         _ if answer.id != id => Err(PreambleError::OtherMigration(answer.id)),
         _ => Ok(()),
@@ -211,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_purpose_survives() {
-        for purpose in [Purpose::Control, Purpose::Pages, Purpose::Question, Purpose::Busy] {
+        for purpose in [Purpose::Control, Purpose::Pages, Purpose::Question, Purpose::Busy, Purpose::Stopping] {
             let preamble = Preamble { purpose, id: ID };
             assert_eq!(Preamble::parse(preamble.encode()).expect("its own bytes"), preamble);
         }
@@ -252,6 +261,7 @@ mod tests {
         let bytes = |purpose, id| Preamble { purpose, id }.encode();
         assert!(answer(&bytes(Purpose::Control, ID)).is_ok());
         assert!(matches!(answer(&bytes(Purpose::Busy, ID)), Err(PreambleError::Busy)));
+        assert!(matches!(answer(&bytes(Purpose::Stopping, ID)), Err(PreambleError::Stopping)));
         assert!(matches!(answer(&bytes(Purpose::Pages, ID)), Err(PreambleError::Purpose(2))));
         let other = MigrationId([1; 16]);
         assert!(matches!(answer(&bytes(Purpose::Control, other)), Err(PreambleError::OtherMigration(_))));
