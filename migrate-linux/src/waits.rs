@@ -162,6 +162,24 @@ fn is_of_futex(regs: &Registers, record: &ThreadRecord) -> bool {
     address == regs.rdi && value as u32 == regs.rdx as u32
 }
 
+/// Which call it is that the kernel has noted, by what its arguments can be and what they point at; `read` reads 16 bytes. None: none of
+/// them.
+pub fn noted_by_arguments(regs: &Registers, read: impl Fn(RemoteAddr) -> Option<[u8; 16]>) -> Option<u64> {
+    let [first, second, third, fourth, ..] = arguments(regs);
+    let time = |address: u64| read(address).is_some_and(|bytes| nanoseconds(&bytes, 1).is_some());
+    // It waits for as long as the word has this value.
+    let word = |address: u64| read(address).map(|[a, b, c, d, ..]| u32::from_le_bytes([a, b, c, d]));
+    let operation = second as i32 & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME);
+    let waits = matches!(operation, libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET) && second < 4096;
+    Some(match () {
+        () if waits && word(first) == Some(third as u32) && time(fourth) => libc::SYS_futex,
+        () if is_clock(first) && second == 0 && time(third) => libc::SYS_clock_nanosleep,
+        () if (second == 0 || second >= 4096) && time(first) => libc::SYS_nanosleep,
+        () if second < 1 << 20 && (third as i32) > 0 && (second == 0 || read(first).is_some()) => libc::SYS_poll,
+        () => return None,
+    } as u64)
+}
+
 /// A clock that just counts time; not one of CPU time, and none that wakes the machine up, whose notes look otherwise.
 fn counts_time(clock: u64) -> bool {
     matches!(clock as i32, libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC | libc::CLOCK_BOOTTIME | libc::CLOCK_TAI)
@@ -245,5 +263,29 @@ mod tests {
             assert_eq!(Wait::noted_in(function, &regs), Some(call as u64), "{function}");
         }
         assert_eq!(Wait::noted_in("pipe_read", &regs), None);
+    }
+
+    #[test]
+    fn a_noted_call_is_known_by_its_arguments() {
+        let read = |address: u64| match address {
+            0x1000 => Some(to_bytes(7 * SECOND + 5, 1)),
+            // Descriptor 7, and what it is polled for.
+            0x2000 => Some(*b"\x07\0\0\0\x01\0\0\0\xff\xff\xff\xff\x01\0\0\0"),
+            _ => None,
+        };
+        let regs = |rdi, rsi, rdx, r10| Registers { rdi, rsi, rdx, r10, ..Registers::default() };
+        for (regs, call) in [
+            (regs(0x1000, 0, 9, 9), Some(libc::SYS_nanosleep)),
+            (regs(0x1000, 0x1000, 9, 9), Some(libc::SYS_nanosleep)),
+            (regs(1, 0, 0x1000, 0), Some(libc::SYS_clock_nanosleep)),
+            (regs(0x2000, 2, 500, 9), Some(libc::SYS_poll)),
+            (regs(0x2000, 128, 500, 9), Some(libc::SYS_poll)),
+            (regs(0, 0, 500, 9), Some(libc::SYS_poll)),
+            (regs(0x2000, 128, 7, 0x1000), Some(libc::SYS_futex)),
+            (regs(0x2000, 137, 7, 0x1000), Some(libc::SYS_futex)),
+            (regs(0x3000, 0x4000, 0, 0), None),
+        ] {
+            assert_eq!(noted_by_arguments(&regs, read), call.map(|call| call as u64), "{regs:?}");
+        }
     }
 }

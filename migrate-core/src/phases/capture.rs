@@ -351,8 +351,8 @@ fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages, area: &m
     Ok((Cpu { general: goes_on.to_words(), xstate: Xstate::pack(stopped.xstate(area)?), signal_mask }, wait))
 }
 
-/// The number of a call that has been interrupted twice: known by what the kernel notes of it, else as seen before,
-/// else read from the code, where mostly `mov $number, %eax` stands before `syscall`. Its arguments are still in the registers. None:
+/// The number of a call that has been interrupted twice: known by what the kernel notes of it, else as seen before, else read from the
+/// code, where mostly `mov $number, %eax` stands before `syscall`, else told by its arguments, which are still in the registers. None:
 /// the program will see EINTR.
 fn interrupted_call(thread: &FrozenThread, regs: &Registers, subject: &Subject, pages: &Pages) -> Option<u64> {
     let told = thread.shown.record.as_ref().and_then(|record| waits::Wait::noted(regs, record));
@@ -363,7 +363,10 @@ fn interrupted_call(thread: &FrozenThread, regs: &Registers, subject: &Subject, 
     pages.source.memory.read(regs.rip.wrapping_sub(7), &mut code).ok()?;
     match code {
         [0xb8, a, b, c, d, 0x0f, 0x05] => Some(u64::from(u32::from_le_bytes([a, b, c, d]))),
-        _ => None,
+        _ => waits::noted_by_arguments(regs, |address| {
+            let mut bytes = [0; 16];
+            pages.source.memory.read(address, &mut bytes).ok().map(|()| bytes)
+        }),
     }
 }
 
