@@ -173,6 +173,13 @@ pub struct Push {
     #[arg(long)]
     pub verify: bool,
 
+    /// Move it to a host whose CPU lacks features of this one's, too
+    ///
+    /// For a program that does not use them: one that does is ended by SIGILL there, or goes on with other values in its registers. The C
+    /// library chooses its string functions by such features at the program's start.
+    #[arg(long)]
+    pub ignore_cpu: bool,
+
     /// Print one JSON object as the last line of standard output
     #[arg(long)]
     pub json: bool,
@@ -296,6 +303,7 @@ impl Push {
                 Compress::Auto => Compression::Auto,
             },
             verify: self.verify,
+            ignore_cpu: self.ignore_cpu,
             fds: by_number(&self.fds),
         };
         Plan { pid: self.pid, host: self.host.clone(), options }
@@ -341,7 +349,7 @@ mod tests {
     fn every_flag_arrives() {
         let line = "migrate-cli push 1 [::1]:9 --pid namespace --max-downtime 1.5s --max-rounds 0 --streams 4 \
                     --fd 0=null --fd 1,2=file:/log \
-                    --tracker pagemap-scan --kernel-state ebpf --clock host --when-not-converging fail --verify --compress zstd --bandwidth 100M --json -v --socket /s --no-agent";
+                    --tracker pagemap-scan --kernel-state ebpf --clock host --when-not-converging fail --verify --ignore-cpu --compress zstd --bandwidth 100M --json -v --socket /s --no-agent";
         let push = parse(line).expect("valid");
         assert!(push.json && push.verbose && push.no_agent && !push.quiet);
         assert_eq!(push.socket, PathBuf::from("/s"));
@@ -352,7 +360,7 @@ mod tests {
         assert_eq!(options.tracker, TrackerChoice::PagemapScan);
         assert_eq!((options.kernel_state, options.clock), (KernelStateChoice::Ebpf, ClockChoice::Host));
         assert_eq!(options.when_not_converging, WhenNotConverging::Fail);
-        assert!(options.verify);
+        assert!(options.verify && options.ignore_cpu);
         let log = || Instead::File(b"/log".to_vec());
         assert_eq!(options.fds, BTreeMap::from([(0, Instead::Null), (1, log()), (2, log())]));
         assert_eq!((options.compress, options.bandwidth), (Compression::Zstd, Some(100 << 20)));

@@ -6,6 +6,7 @@
 //! what that takes on the way makes the new clocks fast by as much: they never step back.
 
 use std::io;
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use nix::time::{ClockId, clock_gettime};
@@ -114,6 +115,17 @@ impl HostClocks {
         let jump = there.offsets.monotonic.saturating_sub(needed.monotonic);
         (!needed.near(&there.offsets)).then_some(Difference { needed, jump })
     }
+}
+
+/// Waits until CLOCK_MONOTONIC of a process with these offsets shows no less than `reached`. The offsets were chosen before the pages
+/// were copied, and no two clocks run at the same speed.
+pub fn wait_until_reached(reached: i64, offsets: &Offsets) -> Result<()> {
+    const MOST: i64 = SECOND;
+    let now = HostClocks::now()?.monotonic.saturating_add(offsets.monotonic);
+    if now < reached {
+        std::thread::sleep(Duration::from_nanos(reached.saturating_sub(now).clamp(0, MOST) as u64));
+    }
+    Ok(())
 }
 
 /// How clocks differ.

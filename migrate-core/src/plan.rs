@@ -119,6 +119,8 @@ pub struct Options {
     pub compress: Compression,
     /// Compare a digest of the whole address space on both sides before the commit.
     pub verify: bool,
+    /// Move to a CPU that can do less, too.
+    pub ignore_cpu: bool,
     /// Descriptors that stay behind, by number.
     pub fds: BTreeMap<i32, Instead>,
 }
@@ -137,6 +139,7 @@ impl Default for Options {
             bandwidth: None,
             compress: Compression::default(),
             verify: false,
+            ignore_cpu: false,
             fds: BTreeMap::new(),
         }
     }

@@ -18,7 +18,25 @@ pub struct CpuFeatures {
     pub xcr0: u64,
     /// The bytes of an XSAVE area with all of them, in the standard format: CPUID leaf 0xD.0 ebx.
     pub xsave_size: u32,
+    /// Where each of them lies in that area, but for the first two, which lie in the same place everywhere.
+    pub components: Vec<StateComponent>,
 }
+
+/// A state component in an XSAVE area of the standard format. CPUs of different makers have them at different places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StateComponent {
+    /// Its bit in XCR0.
+    pub bit: u32,
+    /// Bytes from the beginning of the area.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+}
+
+/// Bytes of an XSAVE area that are the same on every CPU: the legacy region and the header.
+const XSAVE_FIXED: usize = 576;
+/// Where the header says which components are there.
+const XSTATE_BV: std::ops::Range<usize> = 512..520;
 
 // Places in `words`.
 const L1_ECX: usize = 0;
@@ -136,12 +154,14 @@ impl CpuFeatures {
         }
         let mut xcr0 = 0;
         let mut xsave_size = 0;
+        let mut components = Vec::new();
         if leaf1.ecx >> OSXSAVE & 1 == 1 {
             // SAFETY: OSXSAVE says that the instruction is there and enabled; register 0 always exists.
             xcr0 = unsafe { read_xcr0() };
             if highest >= 0xd {
                 xsave_size = __cpuid_count(0xd, 0).ebx;
                 words[LD1_EAX] = __cpuid_count(0xd, 1).eax;
+                components = (2..63).filter(|bit| xcr0 >> bit & 1 == 1).map(component).collect();
             }
         }
         if __cpuid(0x8000_0000).eax >= 0x8000_0001 {
@@ -149,7 +169,34 @@ impl CpuFeatures {
             words[LX_ECX] = leaf.ecx;
             words[LX_EDX] = leaf.edx;
         }
-        CpuFeatures { words, xcr0, xsave_size }
+        CpuFeatures { words, xcr0, xsave_size, components }
+    }
+
+    /// Whether an XSAVE area of that CPU is one of this CPU too.
+    pub fn has_areas_of(&self, other: &CpuFeatures) -> bool {
+        (self.xcr0, self.xsave_size, &self.components) == (other.xcr0, other.xsave_size, &other.components)
+    }
+
+    /// An XSAVE area of `other` as this CPU has it. What this CPU has no place for is left out.
+    pub fn fit_area(&self, area: &[u8], other: &CpuFeatures) -> Vec<u8> {
+        let mut fitted = vec![0; (self.xsave_size as usize).max(XSAVE_FIXED)];
+        let fixed = area.len().min(XSAVE_FIXED);
+        fitted[..fixed].copy_from_slice(&area[..fixed]);
+        let present = area.get(XSTATE_BV).and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let mut kept = present & self.xcr0 & 0b11;
+        for mine in &self.components {
+            let theirs = other.components.iter().find(|c| c.bit == mine.bit && c.size == mine.size);
+            let bytes = |c: &StateComponent| c.offset as usize..(c.offset as usize).saturating_add(c.size as usize);
+            let Some(content) = theirs.and_then(|c| area.get(bytes(c))) else { continue };
+            if present >> mine.bit.min(63) & 1 == 1
+                && let Some(place) = fitted.get_mut(bytes(mine))
+            {
+                place.copy_from_slice(content);
+                kept |= 1 << mine.bit;
+            }
+        }
+        fitted[XSTATE_BV].copy_from_slice(&kept.to_le_bytes());
+        fitted
     }
 
     /// The names of the features that programs can use, as /proc/cpuinfo spells them.
@@ -188,6 +235,11 @@ impl CpuFeatures {
     pub fn has_protection_keys(&self) -> bool {
         self.words.get(L7_ECX).is_some_and(|word| word >> OSPKE & 1 == 1)
     }
+}
+
+fn component(bit: u32) -> StateComponent {
+    let leaf = __cpuid_count(0xd, bit);
+    StateComponent { bit, offset: leaf.ebx, size: leaf.eax }
 }
 
 /// XCR0.
@@ -261,7 +313,7 @@ mod tests {
         assert_eq!(own.missing_in(&lesser), ["sse2"]);
         assert!(lesser.missing_in(&own).is_empty());
         // What the system has not enabled is not there, whatever CPUID says.
-        let full = CpuFeatures { words: vec![u32::MAX; WORDS], xcr0: u64::MAX, xsave_size: 0 };
+        let full = CpuFeatures { words: vec![u32::MAX; WORDS], xcr0: u64::MAX, ..Default::default() };
         let disabled = CpuFeatures { xcr0: 3, ..full.clone() };
         let missing = full.missing_in(&disabled);
         for name in ["avx", "avx512f", "amx_tile", "AVX state", "AMX tile data"] {
@@ -271,11 +323,42 @@ mod tests {
     }
 
     #[test]
+    fn an_area_fits_another_cpu() {
+        let cpu = |components: &[(u32, u32, u32)], xsave_size| CpuFeatures {
+            xcr0: components.iter().fold(3, |bits, (bit, ..)| bits | 1 << bit),
+            xsave_size,
+            components: components.iter().map(|&(bit, offset, size)| StateComponent { bit, offset, size }).collect(),
+            ..Default::default()
+        };
+        let small = cpu(&[(2, 576, 256)], 832);
+        let large = cpu(&[(2, 576, 256), (5, 1088, 64), (9, 1152, 8)], 1160);
+        let other = cpu(&[(2, 576, 256), (5, 832, 64)], 896);
+        let mut area = vec![0; 1160];
+        area[0] = 7;
+        area[512] = 0b10_0111;
+        area[600] = 8;
+        area[1090] = 9;
+        assert_eq!(large.fit_area(&area, &large), area);
+        let fitted = other.fit_area(&area, &large);
+        assert_eq!((fitted.len(), fitted[0], fitted[512], fitted[600], fitted[834]), (896, 7, 0b10_0111, 8, 9));
+        let fitted = small.fit_area(&area, &large);
+        assert_eq!((fitted.len(), fitted[512], fitted[600]), (832, 0b111, 8));
+        // To one that has more, and back.
+        assert_eq!(small.fit_area(&large.fit_area(&fitted, &small), &large), fitted);
+        assert!(small.has_areas_of(&small) && !small.has_areas_of(&large));
+        // Whatever a peer says.
+        let odd = cpu(&[(2, u32::MAX, u32::MAX), (63, 0, 8)], 0);
+        for area in [&[][..], &area[..100], &area] {
+            let _ = (odd.fit_area(area, &large), large.fit_area(area, &odd));
+        }
+    }
+
+    #[test]
     fn any_values_do() {
         let own = CpuFeatures::of_this_cpu();
         for count in [0, 1, WORDS, 1000] {
             for word in [0, u32::MAX] {
-                let odd = CpuFeatures { words: vec![word; count], xcr0: u64::MAX, xsave_size: u32::MAX };
+                let odd = CpuFeatures { words: vec![word; count], xcr0: u64::MAX, ..Default::default() };
                 let _ = (odd.names(), odd.has_protection_keys());
                 let _ = (odd.missing_in(&own), own.missing_in(&odd));
             }

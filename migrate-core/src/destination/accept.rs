@@ -29,7 +29,9 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
             Err(why) => reasons.push(why),
         }
     }
-    reasons.extend(check_cpu(offer));
+    let cpu = check_cpu(offer);
+    let warnings = cpu.as_ref().ok().cloned().flatten().into_iter().collect();
+    reasons.extend(cpu.err());
     let vdso = check_vdso(offer)?;
     let other_vdso = *vdso.as_ref().unwrap_or(&false);
     reasons.extend(vdso.err());
@@ -38,9 +40,7 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
     let (pid_namespace, reason) = check_numbers(offer);
     reasons.extend(reason);
     match reasons.is_empty() {
-        true => {
-            Ok((Accepted { pid_namespace, other_vdso, clocks: HostClocks::now()?, warnings: Vec::new() }, undecided))
-        }
+        true => Ok((Accepted { pid_namespace, other_vdso, clocks: HostClocks::now()?, warnings }, undecided)),
         false => Err(Error::Refused(reasons)),
     }
 }
@@ -85,16 +85,18 @@ fn difference_of(path: &Path, difference: &crate::identity::Difference) -> Strin
     format!("{} {difference}; install the same version on both hosts, or share the file system", path.display())
 }
 
-fn check_cpu(offer: &Offer) -> Option<String> {
-    let here = CpuFeatures::of_this_cpu();
-    let there = CpuFeatures { words: offer.cpu.words.clone(), xcr0: offer.cpu.xcr0, xsave_size: offer.cpu.xsave_size };
-    let missing = there.missing_in(&here);
-    (!missing.is_empty()).then(|| {
-        format!(
-            "the CPU here lacks {}, which the program may be using; move it to a host with the same CPU or a newer one",
-            missing.join(", ")
-        )
-    })
+/// What the CPU here lacks. Ok: it is to move all the same, with a warning.
+fn check_cpu(offer: &Offer) -> std::result::Result<Option<String>, String> {
+    let missing = offer.cpu.features().missing_in(&CpuFeatures::of_this_cpu()).join(", ");
+    match (missing.is_empty(), offer.ignore_cpu) {
+        (true, _) => Ok(None),
+        (false, true) => {
+            Ok(Some(format!("the CPU there lacks {missing}: the program fails if it uses that (--ignore-cpu)")))
+        }
+        (false, false) => Err(format!(
+            "the CPU here lacks {missing}, which the program may be using; move it to a host with the same CPU or a newer one, or use --ignore-cpu if it does not"
+        )),
+    }
 }
 
 /// Whether the kernels' vDSOs differ; or why that cannot be dealt with.
@@ -166,10 +168,8 @@ fn who_has(number: i32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::CpuDescription;
 
     fn offer() -> Offer {
-        let cpu = CpuFeatures::of_this_cpu();
         Offer {
             name: "program".into(),
             // Above what any kernel gives.
@@ -181,7 +181,8 @@ mod tests {
             memory: 1 << 20,
             files: Vec::new(),
             scheduling: Default::default(),
-            cpu: CpuDescription { words: cpu.words, xcr0: cpu.xcr0, xsave_size: cpu.xsave_size },
+            cpu: CpuFeatures::of_this_cpu().into(),
+            ignore_cpu: false,
             addresses: Vec::new(),
             vdso: None,
             uid: 0,
@@ -207,15 +208,14 @@ mod tests {
     #[test]
     fn a_missing_cpu_feature_is_refused_by_name() {
         let mut offer = offer();
-        let missing = |cpu: &CpuDescription| {
-            let theirs = CpuFeatures { words: cpu.words.clone(), xcr0: cpu.xcr0, xsave_size: cpu.xsave_size };
-            theirs.missing_in(&CpuFeatures::of_this_cpu())
-        };
         offer.cpu.words.iter_mut().for_each(|word| *word = u32::MAX);
-        let names = missing(&offer.cpu);
+        let names = offer.cpu.features().missing_in(&CpuFeatures::of_this_cpu());
         let name = names.first().expect("no CPU has everything");
         let why = refusal(&offer);
-        assert!(why.contains("the CPU here lacks") && why.contains(name), "{why}");
+        assert!(why.contains("the CPU here lacks") && why.contains(name) && why.contains("--ignore-cpu"), "{why}");
+        offer.ignore_cpu = true;
+        let (accepted, _) = check(&offer).expect("accepted");
+        assert!(accepted.warnings.iter().any(|w| w.contains(name)), "{:?}", accepted.warnings);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use migrate_linux::cpu::CpuFeatures;
 use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 use migrate_linux::spawn::Numbers;
@@ -84,6 +85,8 @@ pub fn build(
         outside: Outside { origin: offer.scheduling.clone(), here: Defaults::of_this_host(), warnings: Vec::new() },
         layout: Layout::default(),
         old_vdso: None,
+        clocks: skeleton.clocks,
+        other_cpu: Some(offer.cpu.features()).filter(|cpu| !CpuFeatures::of_this_cpu().has_areas_of(cpu)),
     };
     making.old_vdso = making.map_vdso(&skeleton.layout, offer)?;
     let change = LayoutChange { files: skeleton.layout.files.clone(), ..Layout::default().change_to(&skeleton.layout) };

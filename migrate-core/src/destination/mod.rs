@@ -18,10 +18,11 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use migrate_linux::cpu::CpuFeatures;
 use shell::Shell;
 pub(crate) use shell::raise_descriptor_limit;
 
-use crate::clocks::HostClocks;
+use crate::clocks::{HostClocks, Offsets};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::identity::FileIdentity;
@@ -57,6 +58,10 @@ struct Making {
     outside: Outside,
     layout: crate::image::layout::Layout,
     old_vdso: Option<vdso::OldVdso>,
+    /// The offsets of its time namespace, if it has one of its own.
+    clocks: Option<Offsets>,
+    /// The original's CPU, where the threads' state has another form there than here.
+    other_cpu: Option<CpuFeatures>,
 }
 
 /// What the destination holds, by its state.

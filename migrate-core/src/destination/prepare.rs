@@ -17,6 +17,7 @@ use super::descriptors::GoingLive;
 use super::shell::Shell;
 use super::threads::Standing;
 use super::vdso::OldVdso;
+use crate::clocks::{self, Offsets};
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::fault;
 use crate::image::Final;
@@ -43,6 +44,8 @@ pub struct Runnable {
     /// Descriptions for which there is something to do after the commit.
     going_live: Option<GoingLive>,
     segments: Vec<NewSegment>,
+    /// Its CLOCK_MONOTONIC must have reached this before it runs; and its offsets.
+    clock: Option<(i64, Offsets)>,
     named: Named,
     /// Its state file. Dropped after the process has been killed.
     arrival: Option<Arrival>,
@@ -113,10 +116,14 @@ pub fn prepare(
     warnings.append(&mut making.outside.warnings);
     steps.done("restore threads");
     let named = making.named;
+    let clock = making.clocks.map(|offsets| (image.monotonic, offsets));
     let job_control = image.process.job_control;
     let going_live = making.descriptors.going_live();
     let segments = std::mem::take(&mut making.segments).into_values().collect();
     // The original's may be in a vDSO that is not here.
+    if let Some(other) = &making.other_cpu {
+        image.threads.iter_mut().try_for_each(|thread| thread.cpu.xstate.fit(other))?;
+    }
     let gadget = making.old_vdso.as_ref().map_or(Ok(image.gadget), OldVdso::gadget)?;
     let mut unfinished = Unfinished {
         shell: making.shell,
@@ -134,6 +141,7 @@ pub fn prepare(
         job_control,
         going_live: Some(going_live),
         segments,
+        clock,
         named,
         arrival: None,
     };
@@ -298,6 +306,11 @@ impl Runnable {
             ]));
         }
         self.live = true;
+        if let Some((reached, offsets)) = self.clock.take()
+            && let Err(error) = clocks::wait_until_reached(reached, &offsets)
+        {
+            tracing::warn!("the clock of process {}: {error}", self.pid);
+        }
         self.segments.drain(..).for_each(NewSegment::keep);
         for error in self.going_live.take().map(GoingLive::go_live).unwrap_or_default() {
             tracing::error!("process {}, which runs here now: {error}", self.pid);

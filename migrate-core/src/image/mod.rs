@@ -3,6 +3,7 @@
 pub mod layout;
 
 use bincode::{Decode, Encode};
+use migrate_linux::cpu::{CpuFeatures, StateComponent};
 
 use crate::clocks::Offsets;
 use crate::identity::FileIdentity;
@@ -43,6 +44,8 @@ pub struct Offer {
     pub files: Vec<NeededFile>,
     /// What its CPU can do.
     pub cpu: CpuDescription,
+    /// It is to move to a CPU that can do less, too.
+    pub ignore_cpu: bool,
     /// What its threads have there when nothing was chosen for them.
     pub scheduling: Defaults,
     /// Every socket that must have its address and port there.
@@ -71,6 +74,24 @@ pub struct CpuDescription {
     pub xcr0: u64,
     /// Bytes of the XSAVE area.
     pub xsave_size: u32,
+    /// Where state components lie in it: bit, offset and size.
+    pub components: Vec<(u32, u32, u32)>,
+}
+
+impl From<CpuFeatures> for CpuDescription {
+    fn from(cpu: CpuFeatures) -> CpuDescription {
+        let components = cpu.components.iter().map(|c| (c.bit, c.offset, c.size)).collect();
+        CpuDescription { words: cpu.words, xcr0: cpu.xcr0, xsave_size: cpu.xsave_size, components }
+    }
+}
+
+impl CpuDescription {
+    /// As it was before it travelled.
+    pub fn features(&self) -> CpuFeatures {
+        let component = |&(bit, offset, size): &(u32, u32, u32)| StateComponent { bit, offset, size };
+        let components = self.components.iter().take(64).map(component).collect();
+        CpuFeatures { words: self.words.clone(), xcr0: self.xcr0, xsave_size: self.xsave_size, components }
+    }
 }
 
 /// What the destination builds while the process still runs.
@@ -159,6 +180,8 @@ pub struct Final {
     pub files: OpenFilesImage,
     /// When this was sent: the source's [`time_here`](crate::resources::file::time_here).
     pub sent: u64,
+    /// Its CLOCK_MONOTONIC when this was sent, nanoseconds; it must not show less over there.
+    pub monotonic: i64,
     /// Its file locks.
     pub locks: Vec<FileLock>,
     /// Whom the kernel tells of events on its descriptors.

@@ -106,6 +106,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         layout,
         files,
         sent: 0,
+        monotonic: 0,
         locks,
         owners,
         process: process_state,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use migrate_linux::cpu::CpuFeatures;
 use nix::libc::{O_ACCMODE, O_RDONLY};
 
 use super::peer::Peer;
@@ -13,7 +14,7 @@ use super::undo::UndoList;
 use crate::clocks::{Difference, HostClocks};
 use crate::error::{Doing, Error, Result};
 use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
-use crate::image::{CpuDescription, NeededFile, Offer};
+use crate::image::{NeededFile, Offer};
 use crate::phase::Phase;
 use crate::plan::{ClockChoice, Options, Plan};
 use crate::protocol::message::{ToDestination, ToSource};
@@ -143,17 +144,12 @@ fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
         pid_policy: plan.options.pid,
         memory: (subject.status.vm_rss.unwrap_or(0) + subject.status.vm_swap.unwrap_or(0)) * 1024,
         files: subject.needed.clone(),
-        cpu: cpu(),
+        cpu: CpuFeatures::of_this_cpu().into(),
+        ignore_cpu: plan.options.ignore_cpu,
         scheduling: Defaults::of_this_host(),
         addresses: subject.files.addresses()?,
         vdso: subject.vdso.clone(),
         uid: subject.status.uid[1],
     };
     Ok((offer, warning))
-}
-
-/// What this host's CPU can do: its programs may have looked.
-pub fn cpu() -> CpuDescription {
-    let here = migrate_linux::cpu::CpuFeatures::of_this_cpu();
-    CpuDescription { words: here.words, xcr0: here.xcr0, xsave_size: here.xsave_size }
 }

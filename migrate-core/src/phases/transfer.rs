@@ -8,6 +8,7 @@ use super::locks::give_up;
 use super::record::Record;
 use super::subject::Subject;
 use super::undo::UndoList;
+use crate::clocks::HostClocks;
 use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::phase::{Outcome, Phase};
@@ -44,6 +45,7 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     let (locks, stopped) = (image.locks.clone(), image.process.job_control.stopped);
     image.process.posix_timers.sent_after(timers_since.elapsed());
     image.sent = time_here();
+    image.monotonic = HostClocks::now()?.monotonic.saturating_add(subject.clocks.monotonic);
     peer.send(&ToDestination::Prepare(Box::new(image)))?;
     fault::point(7, peer.stream())?;
     // While the destination works.

@@ -4,6 +4,7 @@
 //! registers; every XSAVE component that the CPU has.
 
 use bincode::{Decode, Encode};
+use migrate_linux::cpu::CpuFeatures;
 use migrate_linux::regs::{REGISTER_WORDS, Registers};
 use migrate_linux::tracee::{RseqConfiguration, Stopped};
 
@@ -56,6 +57,12 @@ impl Xstate {
             }
         }
         packed
+    }
+
+    /// Gives it the form that this CPU's have, from that of another CPU's.
+    pub fn fit(&mut self, other: &CpuFeatures) -> Result<()> {
+        *self = Xstate::pack(&CpuFeatures::of_this_cpu().fit_area(&self.unpack()?, other));
+        Ok(())
     }
 
     /// The area. Err: it cannot have been one.
