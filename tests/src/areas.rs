@@ -73,6 +73,9 @@ fn parse_first_line(line: &str) -> Option<Area> {
             name = format!("/memfd:{} (deleted)", last.strip_prefix("memfd:").unwrap_or(last));
         }
     }
+    if name.starts_with("/dev/shm/") {
+        inode = u64::MAX;
+    }
     let offset = if inode == 0 { 0 } else { offset };
     Some(Area { start, end, permissions: permissions.into(), offset, inode, name, flags: Vec::new() })
 }

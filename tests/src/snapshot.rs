@@ -240,7 +240,7 @@ fn nameless(target: String) -> String {
 fn descriptor(target: String, info: &str) -> Fields {
     let target = nameless(target);
     let of_kernel = ["/proc", "/sys"].iter().any(|top| target.starts_with(top)) || target.contains(":[");
-    let unnamed = of_kernel || target.ends_with(" (deleted)");
+    let unnamed = of_kernel || target.starts_with("/dev/shm/") || target.ends_with(" (deleted)");
     let mut fields = Fields::from([("target".to_string(), target)]);
     let (mut locks, mut registered) = (0, Vec::new());
     for (name, value) in info.lines().filter_map(|line| line.split_once(':')) {

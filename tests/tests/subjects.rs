@@ -29,6 +29,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_lease", "has a lease"),
     ("refused_hugetlb", "huge pages (hugetlbfs)"),
     ("refused_segment", "it shares memory with process "),
+    ("refused_posix_shm", ", which it has open or mapped, is descriptor "),
     ("refused_tcp_connection", "a TCP connection from 127.0.0.1:20222 to 127.0.0.1:20221"),
     ("refused_tcp_waiting", "for which 2 connections wait"),
     ("refused_netlink_queue", "a netlink socket with messages that the program has not read"),
@@ -46,6 +47,8 @@ const RESTLESS: &[(&str, &str)] = &[
     ("file_restless_state", "descriptor"),
     ("mem_remapping", "memory: "),
     ("mem_random", "memory: "),
+    // Until it is moved the kernel shows the name that libc made the semaphore under.
+    ("mem_posix_shm", "memory: "),
     ("mem_shared_random", "memory: "),
     ("threads_restless", "memory: "),
     ("threads_restless", "hreads: "),

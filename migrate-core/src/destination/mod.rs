@@ -28,6 +28,7 @@ use crate::fault;
 use crate::identity::FileIdentity;
 use crate::image::Offer;
 use crate::image::layout::ObjectState;
+use crate::memory::posix_shm::NewPosixShm;
 use crate::memory::receive::Placement;
 use crate::memory::segments::NewSegment;
 use crate::protocol::connection::{Connection, WireMessage};
@@ -53,6 +54,8 @@ struct Making {
     states: HashMap<u32, ObjectState>,
     /// Those of them that are System V shared memory.
     segments: HashMap<u32, NewSegment>,
+    /// And those that are files in /dev/shm.
+    posix_shm: HashMap<u32, NewPosixShm>,
     descriptors: descriptors::Descriptors,
     threads: threads::Threads,
     outside: Outside,

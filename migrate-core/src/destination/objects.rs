@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, unlinkat};
 use super::Making;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Form, ObjectState, ShmObject};
+use crate::memory::posix_shm::NewPosixShm;
 use crate::memory::segments::NewSegment;
 use crate::resources::file::Content;
 
@@ -49,6 +50,11 @@ impl Making {
                 return Ok(Content { file: Arc::new(made.into()), first: None });
             }
             Form::Memfd { name } => memfd(name)?,
+            Form::PosixShm { path, modified } => {
+                let (new, file) = NewPosixShm::make(object, path, *modified)?;
+                self.posix_shm.insert(object.id, new);
+                Content { file: Arc::new(file), first: None }
+            }
             &Form::SysV { id, key, removed } => {
                 let run = |batch: &Batch| self.shell.run(batch);
                 let (segment, file) = NewSegment::make(id, key, removed, size, run)?;
@@ -121,6 +127,9 @@ impl Making {
 
     /// The last thing about them: when content and mappings are in place. What has all its seals as it was made is left alone.
     pub fn seal_objects(&mut self) -> Result<()> {
+        for (id, new) in &mut self.posix_shm {
+            new.removed = self.states.get(id).is_some_and(|state| state.removed);
+        }
         for (id, segment) in &mut self.segments {
             self.states.get(id).map_or(Ok(()), |state| segment.end(state))?;
         }

@@ -21,6 +21,7 @@ use crate::clocks::{self, Offsets};
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::fault;
 use crate::image::Final;
+use crate::memory::posix_shm::NewPosixShm;
 use crate::memory::segments::NewSegment;
 use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
@@ -46,6 +47,7 @@ pub struct Runnable {
     segments: Vec<NewSegment>,
     /// Its CLOCK_MONOTONIC must have reached this before it runs; and its offsets.
     clock: Option<(i64, Offsets)>,
+    posix_shm: Vec<NewPosixShm>,
     named: Named,
     /// Its state file. Dropped after the process has been killed.
     arrival: Option<Arrival>,
@@ -120,10 +122,11 @@ pub fn prepare(
     let job_control = image.process.job_control;
     let going_live = making.descriptors.going_live();
     let segments = std::mem::take(&mut making.segments).into_values().collect();
-    // The original's may be in a vDSO that is not here.
+    let posix_shm = std::mem::take(&mut making.posix_shm).into_values().collect();
     if let Some(other) = &making.other_cpu {
         image.threads.iter_mut().try_for_each(|thread| thread.cpu.xstate.fit(other))?;
     }
+    // The original's may be in a vDSO that is not here.
     let gadget = making.old_vdso.as_ref().map_or(Ok(image.gadget), OldVdso::gadget)?;
     let mut unfinished = Unfinished {
         shell: making.shell,
@@ -142,6 +145,7 @@ pub fn prepare(
         going_live: Some(going_live),
         segments,
         clock,
+        posix_shm,
         named,
         arrival: None,
     };
@@ -312,7 +316,8 @@ impl Runnable {
             tracing::warn!("the clock of process {}: {error}", self.pid);
         }
         self.segments.drain(..).for_each(NewSegment::keep);
-        for error in self.going_live.take().map(GoingLive::go_live).unwrap_or_default() {
+        let named = self.posix_shm.drain(..).filter_map(|new| new.go_live().err());
+        for error in named.chain(self.going_live.take().map(GoingLive::go_live).unwrap_or_default()) {
             tracing::error!("process {}, which runs here now: {error}", self.pid);
         }
         if let Err(error) = self.let_run(control) {

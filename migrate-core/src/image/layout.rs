@@ -114,6 +114,8 @@ pub struct ShmObject {
     pub form: Form,
     /// Descriptors refer to it: what only mappings show may be a memfd there, whatever it was here.
     pub open: bool,
+    /// The process can write it, by a descriptor or by shared memory.
+    pub written: bool,
 }
 
 /// What an object without a name is.
@@ -133,6 +135,13 @@ pub enum Form {
         /// Made by O_TMPFILE, so that it can get a name yet.
         nameless: bool,
     },
+    /// A file in /dev/shm.
+    PosixShm {
+        /// Its path.
+        path: Vec<u8>,
+        /// When it was last written before it was found: seconds and nanoseconds.
+        modified: (i64, i64),
+    },
     /// A segment of System V shared memory.
     SysV {
         /// Its ID.
@@ -151,7 +160,7 @@ pub struct ObjectState {
     pub id: u32,
     /// Bytes.
     pub size: u64,
-    /// Permissions: the twelve lower bits of st_mode, or of the mode of a segment of System V shared memory.
+    /// Permissions: the twelve lower bits of st_mode; of a segment of System V shared memory nine, and SHM_LOCKED.
     pub mode: u32,
     /// User and group.
     pub owner: (u32, u32),
@@ -161,6 +170,8 @@ pub struct ObjectState {
     pub modified: (i64, i64),
     /// F_GET_SEALS of fcntl(2), of a memfd.
     pub seals: i32,
+    /// Of what has a name in [`Form`]: it has lost it.
+    pub removed: bool,
 }
 
 /// A whole address space, in ascending order.

@@ -13,8 +13,8 @@ use migrate_linux::map_files;
 
 use crate::error::{Doing, Result};
 use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, READ, Vma, WRITE};
-use crate::memory::segments;
 use crate::memory::unnamed::{Inode, SEGMENT, Unnamed};
+use crate::memory::{posix_shm, segments};
 use crate::proc::maps::{Mapping, Name, read_deleted, read_maps};
 use crate::proc::smaps::{SmapsEntry, VmFlags, read_smaps};
 use crate::resources::Row;
@@ -57,7 +57,7 @@ const ADVICE: Row = (
 );
 
 /// What of memory moves.
-pub const KINDS: &[Row] = &[PRIVATE, FILES, OBJECTS, segments::ROW, VDSO, ADVICE];
+pub const KINDS: &[Row] = &[PRIVATE, FILES, OBJECTS, posix_shm::ROW, segments::ROW, VDSO, ADVICE];
 
 /// The kind that a mapping is of.
 pub fn kind_of(vma: &Vma) -> &'static str {
@@ -193,6 +193,7 @@ impl AddressSpace {
             }
         }
         self.let_go_of_objects();
+        obstacles.extend(posix_shm::obstacles(&self.unnamed));
         obstacles.extend(segments::obstacles(&self.layout, &self.unnamed, pace == Pace::Frozen));
         if pace == Pace::Frozen {
             self.stamp_written_files(pid)?;
@@ -255,12 +256,14 @@ impl AddressSpace {
         if m.shared && path.as_bytes() == b"/dev/zero (deleted)" {
             return self.object(pid, m, None).map(|object| Backing::Object { object, offset: m.offset });
         }
-        if m.deleted && !named_by_the_kernel(path) && self.is_unnamed(pid, m)? {
-            return self
-                .object(pid, m, Some(path.as_bytes()))
-                .map(|object| Backing::Object { object, offset: m.offset });
-        }
         let writable = m.shared && flags & VmFlags::MAY_WRITE != 0;
+        if m.deleted && !named_by_the_kernel(path) && self.is_unnamed(pid, m)? || self.is_posix_shm(pid, m, path) {
+            let object = self.object(pid, m, Some(path.as_bytes()))?;
+            if writable {
+                self.unnamed.is_written(object);
+            }
+            return Ok(Backing::Object { object, offset: m.offset });
+        }
         let key = (m.dev, m.inode, writable);
         if let Some((known, file)) = self.known_files.get(&key)
             && known == path
@@ -288,6 +291,14 @@ impl AddressSpace {
         self.layout.files.push(MappedFile { path: path.as_bytes().to_vec(), writable, stamp });
         self.known_files.insert(key, (path.clone(), file));
         Ok(Backing::File { file, offset: m.offset })
+    }
+
+    /// Whether it is a file in /dev/shm that moves with the process. What is only mapped privately may be a program.
+    fn is_posix_shm(&self, pid: i32, m: &Mapping, path: &OsString) -> bool {
+        posix_shm::may_be_one(path.as_bytes())
+            && !m.deleted
+            && (self.has_object(m)
+                || m.shared && fs::File::open(map_file(pid, m)).is_ok_and(|file| posix_shm::is_in_memory(&file)))
     }
 
     /// Whether it is known to be an object, or its file has really lost its name.

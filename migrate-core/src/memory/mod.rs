@@ -7,6 +7,7 @@ pub mod objects;
 pub mod pace;
 pub mod page_set;
 pub mod pagemap_scan;
+pub mod posix_shm;
 pub mod receive;
 pub mod scan;
 pub mod segments;

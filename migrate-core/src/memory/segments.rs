@@ -44,7 +44,16 @@ pub fn form_of(path: &[u8], id: u64) -> std::io::Result<Form> {
 /// What it is besides its content.
 pub fn state_of(object: u32, id: i32) -> std::io::Result<ObjectState> {
     let Segment { size, mode, owner, .. } = sysv_shm::stat(id)?;
-    Ok(ObjectState { id: object, size, mode, owner, accessed: (0, 0), modified: (0, 0), seals: 0 })
+    Ok(ObjectState {
+        id: object,
+        size,
+        mode: mode & !DEST,
+        owner,
+        accessed: (0, 0),
+        modified: (0, 0),
+        seals: 0,
+        removed: mode & DEST != 0,
+    })
 }
 
 /// Why those of a process cannot move, in words. `still`: it stands still.
@@ -165,7 +174,7 @@ impl NewSegment {
 
     /// Removes it if the original has been: it goes with the last attachment.
     pub fn end(&mut self, state: &ObjectState) -> Result<()> {
-        if state.mode & DEST != 0 && !self.removed {
+        if state.removed && !self.removed {
             sysv_shm::remove(self.id).doing(|| format!("remove System V shared memory segment {}", self.id))?;
             self.removed = true;
         }

@@ -11,11 +11,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc::{O_ACCMODE, O_DIRECT, O_NOATIME, O_NONBLOCK, O_PATH, O_WRONLY};
+use nix::libc::{O_ACCMODE, O_DIRECT, O_NOATIME, O_NONBLOCK, O_PATH, O_RDONLY, O_WRONLY};
 use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::image::layout::{Form, ObjectState, ShmObject};
-use crate::memory::segments;
+use crate::memory::{posix_shm, segments};
 use crate::proc::link::LinkTarget;
 use crate::resources::file::HeldFile;
 
@@ -72,6 +72,13 @@ impl Unnamed {
         Ok(id)
     }
 
+    /// Notes that the process can write it by shared memory.
+    pub fn is_written(&mut self, id: u32) {
+        if let Some(object) = self.objects.get_mut(id as usize - 1) {
+            object.written = true;
+        }
+    }
+
     /// Takes in what a descriptor refers to. Err: it cannot move, in words.
     pub fn add_open(&mut self, held: &HeldFile) -> std::result::Result<u32, String> {
         let (view, inode) = (&held.view, held.inode());
@@ -96,6 +103,8 @@ impl Unnamed {
         self.open.insert(id);
         if let Some(object) = self.objects.get_mut(id as usize - 1) {
             object.open = true;
+            let flags = view.status_flags();
+            object.written |= flags & O_PATH == 0 && flags & O_ACCMODE != O_RDONLY;
         }
         Ok(id)
     }
@@ -119,7 +128,7 @@ impl Unnamed {
             }
         }
         let id = self.objects.len() as u32 + 1;
-        self.objects.push(ShmObject { id, size: metadata.len(), form, open: false });
+        self.objects.push(ShmObject { id, size: metadata.len(), form, open: false, written: false });
         self.files.push(Some(Arc::new(file)));
         self.by_inode.insert(inode, id);
         Ok(id)
@@ -129,6 +138,9 @@ impl Unnamed {
     fn form_of(&mut self, path: &[u8], file: &File) -> io::Result<Form> {
         let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
         let metadata = file.metadata()?;
+        if posix_shm::may_be_one(path) && metadata.nlink() != 0 {
+            return posix_shm::form_of(path, file);
+        }
         if segments::may_be_one(path) && metadata.dev() == self.device_of_memfds()? {
             return segments::form_of(path, metadata.ino());
         }
@@ -178,11 +190,9 @@ impl Unnamed {
 
     /// Device and inode of those that others may have descriptors of: of files, and open or mapped shared.
     pub fn held(&self, is_mapped_shared: impl Fn(u32) -> bool) -> Vec<Inode> {
-        let files = self
-            .objects
-            .iter()
-            .zip(&self.files)
-            .filter(|(object, _)| matches!(object.form, Form::Memfd { .. } | Form::File { .. }));
+        let files = self.objects.iter().zip(&self.files).filter(|(object, _)| {
+            matches!(object.form, Form::Memfd { .. } | Form::File { .. } | Form::PosixShm { .. })
+        });
         let held = files.filter(|(object, _)| self.is_open(object.id) || is_mapped_shared(object.id));
         let metadata = held.filter_map(|(_, file)| file.as_ref()?.metadata().ok());
         metadata.map(|m| (m.dev(), m.ino())).collect()
@@ -215,7 +225,7 @@ impl ObjectState {
         match object.form {
             Form::Anonymous => return Ok(None),
             Form::SysV { id, .. } => return segments::state_of(object.id, id).map(Some),
-            Form::Memfd { .. } | Form::File { .. } => {}
+            Form::Memfd { .. } | Form::File { .. } | Form::PosixShm { .. } => {}
         }
         let metadata = file.metadata()?;
         let seals = match object.form {
@@ -230,6 +240,7 @@ impl ObjectState {
             accessed: (metadata.atime(), metadata.atime_nsec()),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             seals,
+            removed: matches!(object.form, Form::PosixShm { .. }) && metadata.nlink() == 0,
         }))
     }
 }

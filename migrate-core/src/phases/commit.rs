@@ -7,7 +7,7 @@ use super::subject::Subject;
 use super::transfer::Prepared;
 use super::undo::UndoList;
 use crate::error::{Error, Result};
-use crate::memory::segments::remove_left_behind;
+use crate::memory::{posix_shm, segments};
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{Running, ToDestination, ToSource};
 use crate::protocol::question::{Answer, ask};
@@ -99,7 +99,9 @@ fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: 
     if let Some(frozen) = undo.held.frozen.take() {
         frozen.kill(doubt.process.pid);
     }
-    remove_left_behind(&subject.space.unnamed, subject.pid).into_iter().for_each(|what| record.warn(what));
+    let unnamed = &subject.space.unnamed;
+    let left = [posix_shm::remove_left_behind(unnamed), segments::remove_left_behind(unnamed, subject.pid)];
+    left.into_iter().flatten().for_each(|what| record.warn(what));
     if let Some(leaving) = undo.held.leaving.take() {
         leaving.settled();
     }

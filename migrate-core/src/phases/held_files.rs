@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use migrate_linux::kcmp;
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::sockets::family_type_protocol;
+use nix::libc::{S_IFMT, S_IFREG};
 
+use crate::memory::posix_shm;
 use crate::proc::fdinfo::{FdInfo, parse_fdinfo, read_fdinfo};
 use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::resources::file::{FileView, HeldFile, SocketView};
@@ -88,5 +91,12 @@ fn view(number: i32, link: LinkTarget, info: FdInfo, duplicate: &OwnedFd) -> std
         }
         _ => None,
     };
-    Ok(FileView { number, link, info, stat, socket, unix: None })
+    let is_file = stat.st_mode & S_IFMT == S_IFREG;
+    let posix_shm = match &link {
+        LinkTarget::Path { path, .. } if is_file && stat.st_nlink != 0 && posix_shm::may_be_one(path.as_bytes()) => {
+            posix_shm::is_in_memory(duplicate)
+        }
+        _ => false,
+    };
+    Ok(FileView { number, link, info, stat, posix_shm, socket, unix: None })
 }

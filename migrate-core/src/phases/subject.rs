@@ -15,6 +15,7 @@ use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
 use crate::memory::layout::{AddressSpace, Pace};
+use crate::memory::posix_shm;
 use crate::plan::Instead;
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
@@ -426,10 +427,10 @@ fn unnamed_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>>
         return Ok(reasons);
     }
     let listed = for_each_fd_of_others(&[pid, std::process::id() as i32], |other, entry, link| {
-        let unnamed = link.ends_with(b" (deleted)");
+        let unnamed = link.ends_with(b" (deleted)") || posix_shm::may_be_one(link);
         if unnamed && fs::metadata(entry.path()).is_ok_and(|m| shared.contains(&(m.dev(), m.ino()))) {
             reasons.push(format!(
-                "{}, which has no name and which it has open or mapped, is descriptor {} of process {other} ({}), which stays; they cannot be parted: let one of them close it",
+                "{}, which it has open or mapped, is descriptor {} of process {other} ({}), which stays; they cannot be parted: let one of them close it",
                 String::from_utf8_lossy(link),
                 entry.file_name().display(),
                 name_of(other)

@@ -58,6 +58,8 @@ pub struct FileView {
     pub info: FdInfo,
     /// Its fstat(2): likewise.
     pub stat: FileStat,
+    /// It was found as a file in /dev/shm; it may have been unlinked since.
+    pub posix_shm: bool,
     /// What kind of socket it is, if it is one.
     pub socket: Option<SocketView>,
     /// What is known of a unix socket beside.

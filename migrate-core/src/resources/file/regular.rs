@@ -41,7 +41,9 @@ impl FileKind for Regular {
     type Image = RegularImage;
 
     fn recognise(view: &FileView) -> bool {
-        view.file_type() == S_IFREG && view.path().is_some_and(|path| !is_of_the_kernel(path.as_bytes()))
+        view.file_type() == S_IFREG
+            && !view.posix_shm
+            && view.path().is_some_and(|path| !is_of_the_kernel(path.as_bytes()))
     }
 
     fn preflight(view: &FileView) -> Verdict {

@@ -1,4 +1,4 @@
-//! Regular files without a name: deleted ones, ones that O_TMPFILE made, memfds. Each description: access mode, flags, offset. Of the
+//! Regular files without a name: deleted ones, ones that O_TMPFILE made, memfds; and those in /dev/shm. Each description: access mode, flags, offset. Of the
 //! file: content and holes, size, permissions, owner, times, seals, name of a memfd; it stays one file for all that have it open or
 //! mapped, and what O_TMPFILE made can still be given a name.
 //!
@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use bincode::{Decode, Encode};
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_PATH, O_TMPFILE, S_IFREG};
@@ -33,9 +35,9 @@ pub enum Unnamed {}
 /// A description that made its file says so in its flags.
 const MADE_IT: i32 = O_TMPFILE & !O_DIRECTORY;
 
-/// Whether it is a file to which no name leads.
+/// Whether it is a file whose content travels: one to which no name leads, or in /dev/shm.
 pub fn is_unnamed(view: &FileView) -> bool {
-    Unnamed::recognise(view) && view.stat.st_nlink == 0
+    Unnamed::recognise(view) && (view.stat.st_nlink == 0 || view.posix_shm)
 }
 
 impl FileKind for Unnamed {
@@ -48,6 +50,7 @@ impl FileKind for Unnamed {
         view.file_type() == S_IFREG
             && match &view.link {
                 LinkTarget::Memfd { .. } => true,
+                LinkTarget::Path { .. } if view.posix_shm => true,
                 LinkTarget::Path { path, deleted: true } => !is_of_the_kernel(path.as_bytes()),
                 _ => false,
             }
@@ -56,18 +59,21 @@ impl FileKind for Unnamed {
 
     fn preflight(view: &FileView) -> Verdict {
         match &view.link {
-            LinkTarget::Path { path, .. } if view.stat.st_nlink != 0 => Verdict::Unsupported(format!(
-                "fd {}: {} has been deleted, and the file has another name that cannot be found; let the program open it by that",
-                view.number,
-                path.display()
-            )),
+            // The name of one in /dev/shm is looked for where its content is (see [`crate::memory::posix_shm`]).
+            LinkTarget::Path { path, .. } if view.stat.st_nlink != 0 && !view.posix_shm => {
+                Verdict::Unsupported(format!(
+                    "fd {}: {} has been deleted, and the file has another name that cannot be found; let the program open it by that",
+                    view.number,
+                    path.display()
+                ))
+            }
             _ => Verdict::Supported,
         }
     }
 
     fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<UnnamedImage> {
         let number = from.view.number;
-        let content = from.content.filter(|_| from.view.stat.st_nlink == 0);
+        let content = from.content.filter(|_| is_unnamed(&from.view));
         let content = content.ok_or_else(|| Error::Invalid(format!("fd {number}: the file has got a name")))?;
         Ok(UnnamedImage { content, flags: from.view.status_flags(), offset: from.view.info.pos })
     }
@@ -77,12 +83,14 @@ impl FileKind for Unnamed {
             .contents
             .get(&image.content)
             .ok_or_else(|| Error::Invalid(format!("a file whose content has no number {}", image.content)))?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let fd = match first {
             Some(first) if image.flags & MADE_IT != 0 => duplicate(first)?,
-            _ => open_again(
-                format!("/proc/self/fd/{}", file.as_raw_fd()).as_bytes(),
-                image.flags & !(O_TMPFILE | O_NOFOLLOW),
-            )?,
+            _ => match name_of(file, &path).filter(|_| image.flags & O_NOFOLLOW != 0) {
+                // shm_open(3) sets O_NOFOLLOW, and the other path is a link.
+                Some(name) => open_again(name.as_os_str().as_bytes(), image.flags)?,
+                None => open_again(path.as_bytes(), image.flags & !(O_TMPFILE | O_NOFOLLOW))?,
+            },
         };
         if image.flags & O_PATH == 0 {
             set_flags(&fd, image.flags & CHANGEABLE)?;
@@ -104,6 +112,13 @@ impl FileKind for Unnamed {
         }
         Ok(true)
     }
+}
+
+/// The name of an open file that has one. `path`: the link to it.
+fn name_of(file: &File, path: &str) -> Option<PathBuf> {
+    let name = std::fs::read_link(path).ok()?;
+    let (named, its) = (std::fs::symlink_metadata(&name).ok()?, file.metadata().ok()?);
+    ((named.dev(), named.ino()) == (its.dev(), its.ino())).then_some(name)
 }
 
 fn duplicate(file: &File) -> Result<OwnedFd> {
