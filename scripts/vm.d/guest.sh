@@ -45,10 +45,13 @@ where_runs() {
 
 # start DIRECTORY PROGRAM...: starts a program on alpha, its own session's leader. Sets $pid.
 start() {
-    mkdir -p "$1"
-    (cd "$1" && exec setsid sh -c 'echo $$ >pid; exec "$@"' sh "$2" "$3" </dev/null >/dev/null 2>&1) &
-    until_true 10 test -s "$1/pid" || fail "$2 does not start"
-    pid=$(cat "$1/pid")
+    _dir=$1
+    shift
+    mkdir -p "$_dir"
+    rm -f "$_dir/pid"
+    (cd "$_dir" && exec setsid sh -c 'echo $$ >pid; exec "$@"' sh "$@" </dev/null >/dev/null 2>&1) &
+    until_true 10 test -s "$_dir/pid" || fail "$1 does not start"
+    pid=$(cat "$_dir/pid")
 }
 
 # copy FROM DIRECTORY: puts a directory's files at the same place on the other host, with the same times.
