@@ -208,6 +208,13 @@ impl Making {
     }
 
     fn map(&self, vma: &Vma, batch: &mut Batch) -> Result<()> {
+        if let Backing::Object { object, offset } = vma.backing
+            && let Some(segment) = self.segments.get(&object)
+        {
+            segment.attach(vma, offset, batch);
+            advise(vma, batch);
+            return Ok(());
+        }
         let mut flags = libc::MAP_FIXED_NOREPLACE | if vma.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
         let (fd, offset) = match vma.backing {
             Backing::Anonymous => {
@@ -222,13 +229,6 @@ impl Making {
                     .ok_or_else(|| Error::Invalid(format!("a mapping of file {file}")))?,
                 offset,
             ),
-            Backing::Object { object, offset } if self.segments.contains_key(&object) => {
-                if let Some(segment) = self.segments.get(&object) {
-                    segment.attach(vma, offset, batch);
-                }
-                advise(vma, batch);
-                return Ok(());
-            }
             Backing::Object { object, offset } => {
                 let may_write = !vma.shared || vma.flags & VmFlags::MAY_WRITE != 0;
                 let table = if may_write { &self.tables.objects } else { &self.tables.read_only };

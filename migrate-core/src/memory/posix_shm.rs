@@ -54,7 +54,8 @@ pub fn form_of(path: &[u8], file: &File) -> io::Result<Form> {
     Ok(Form::PosixShm { path, modified: (metadata.mtime(), metadata.mtime_nsec()) })
 }
 
-fn leads_to(path: &Path, its: &fs::Metadata) -> bool {
+/// Whether a path is a name of this file.
+pub fn leads_to(path: &Path, its: &fs::Metadata) -> bool {
     fs::symlink_metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (its.dev(), its.ino()))
 }
 

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use bincode::{Decode, Encode};
@@ -17,6 +16,7 @@ use super::kernel_file::is_of_the_kernel;
 use super::unmovable::is_secret_memory;
 use super::{CHANGEABLE, Content, FileKind, FileView, HeldFile, NewFiles, Others, open_again, seek_to, set_flags};
 use crate::error::{Doing, Error, Result};
+use crate::memory::posix_shm::leads_to;
 use crate::proc::link::LinkTarget;
 use crate::resources::Verdict;
 
@@ -117,8 +117,7 @@ impl FileKind for Unnamed {
 /// The name of an open file that has one. `path`: the link to it.
 fn name_of(file: &File, path: &str) -> Option<PathBuf> {
     let name = std::fs::read_link(path).ok()?;
-    let (named, its) = (std::fs::symlink_metadata(&name).ok()?, file.metadata().ok()?);
-    ((named.dev(), named.ino()) == (its.dev(), its.ino())).then_some(name)
+    leads_to(&name, &file.metadata().ok()?).then_some(name)
 }
 
 fn duplicate(file: &File) -> Result<OwnedFd> {
