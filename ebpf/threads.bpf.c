@@ -84,8 +84,20 @@ struct restart_block {
 	void *fn;
 } KERNEL_MEMBERS;
 
+struct hrtimer_clock_base {
+	unsigned int index;
+} KERNEL_MEMBERS;
+
+struct hrtimer {
+	long long _softexpires;
+	struct hrtimer_clock_base *base;
+} KERNEL_MEMBERS;
+
 struct task_struct {
 	struct thread_info thread_info;
+	int pid;
+	int tgid;
+	void *stack;
 	struct restart_block restart_block;
 	unsigned int flags;
 	unsigned int personality;
@@ -129,7 +141,32 @@ static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+
 #define GROUPS 32
+
+/* The process that was read last, by its PID in the initial PID namespace. */
+struct {
+	int (*type)[2]; /* BPF_MAP_TYPE_ARRAY */
+	int (*max_entries)[1];
+	u32 *key;
+	u32 *value;
+} watched SECTION(".maps");
+
+/* A wait with a time-out that something has cut short. */
+struct cut {
+	u64 end, at; /* CLOCK_MONOTONIC */
+};
+
+/* Of that process's threads, by such an ID; the last one of each. */
+struct {
+	int (*type)[1]; /* BPF_MAP_TYPE_HASH */
+	int (*map_flags)[1]; /* BPF_F_NO_PREALLOC */
+	int (*max_entries)[65536];
+	u32 *key;
+	struct cut *value;
+} cuts SECTION(".maps");
 
 /* As ThreadRecord in migrate-linux/src/thread_probe.rs reads it. */
 struct record {
@@ -165,6 +202,8 @@ struct record {
 	u64 now, boot_now; /* CLOCK_MONOTONIC and CLOCK_BOOTTIME of the host */
 	u64 read_at;       /* for the reader */
 	u64 restart[5];
+	u64 cut_end, cut_at; /* 0: none was seen */
+	u64 watched;         /* for the reader */
 };
 
 static inline u32 number(struct pid *pid, u32 level)
@@ -243,9 +282,46 @@ SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 	record.seccomp_filter = (u64)task->seccomp.filter;
 	credentials(&record, task->real_cred);
 	bpf_probe_read_kernel(record.restart, sizeof record.restart, &task->restart_block.fn + 1);
+	u32 first = 0, tid = task->pid, tgid = task->tgid;
+	struct cut *cut = bpf_map_lookup_elem(&cuts, &tid);
+	if (cut) {
+		record.cut_end = cut->end;
+		record.cut_at = cut->at;
+	}
+	bpf_map_update_elem(&watched, &first, &tgid, 0);
 	record.now = bpf_ktime_get_ns();
 	record.boot_now = bpf_ktime_get_boot_ns();
 	bpf_seq_write(context->meta->seq, &record, sizeof record);
+	return 0;
+}
+
+/*
+ * Whoever waits for a time has a timer on its kernel stack, and takes it back when it is woken before that, by a stop as by what it
+ * waits for: then it is seen when the wait would have ended.
+ */
+SECTION("tp_btf/hrtimer_cancel") int note_cut(u64 *arguments)
+{
+	const u64 stack_size = 16384;
+	struct hrtimer *timer = (struct hrtimer *)arguments[0];
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct cut cut = {};
+	u32 first = 0, tid = task->pid;
+	u32 *wanted = bpf_map_lookup_elem(&watched, &first);
+
+	if (!wanted || task->tgid != *wanted || (u64)timer - (u64)task->stack >= stack_size)
+		return 0;
+	cut.at = bpf_ktime_get_ns();
+	switch (timer->base->index & 3) { /* enum hrtimer_base_type */
+	case 0: /* HRTIMER_BASE_MONOTONIC */
+		cut.end = timer->_softexpires;
+		break;
+	case 2: /* HRTIMER_BASE_BOOTTIME */
+		cut.end = timer->_softexpires - bpf_ktime_get_boot_ns() + cut.at;
+		break;
+	default:
+		return 0;
+	}
+	bpf_map_update_elem(&cuts, &tid, &cut, 0);
 	return 0;
 }
 

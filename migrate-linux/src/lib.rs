@@ -43,6 +43,7 @@ pub mod unix_diag;
 pub mod unix_messages;
 pub mod userfault_events;
 pub mod userfaultfd;
+pub mod wait_stub;
 pub mod waits;
 
 /// System call numbers and constants, for remote calls.

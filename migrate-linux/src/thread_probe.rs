@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
 use crate::traps::TrapBits;
@@ -88,6 +89,12 @@ pub struct ThreadRecord {
     pub read_at: u64,
     /// What `restart_block` holds behind its function; see [`crate::waits`].
     pub restart: [u64; 5],
+    /// When its last wait would have ended that was cut short since the probe was bound, on the host's CLOCK_MONOTONIC; 0: none was seen.
+    pub cut_end: u64,
+    /// When it was cut short.
+    pub cut_at: u64,
+    /// Not 0: such waits are seen.
+    pub watched: u64,
 }
 
 /// In [`ThreadRecord::unusual`]: RDTSC or CPUID fault, or its L1 cache is flushed.
@@ -116,6 +123,7 @@ impl ThreadRecord {
 pub struct ThreadProbe {
     program: OwnedFd,
     bits: TrapBits,
+    watch: Option<Watch>,
 }
 
 impl ThreadProbe {
@@ -128,15 +136,18 @@ impl ThreadProbe {
         let unsupported = |why: Box<dyn std::error::Error>| {
             Error::Unsupported(format!("the probe for threads cannot be loaded: {why}"))
         };
-        let program = load().map_err(unsupported)?;
+        let (program, watch) = load().map_err(unsupported)?;
         let bits = find_bits(&program).map_err(|why| unsupported(why.into()))?;
-        Ok(ThreadProbe { program, bits })
+        Ok(ThreadProbe { program, bits, watch })
     }
 
-    /// Binds it to one process.
+    /// Binds it to one process, whose waits it watches from then on.
     pub fn bind(&self, pid: i32) -> Result<BoundProbe> {
         let info = IterInfo { tid: 0, pid: pid as u32, pid_fd: 0, _unused: 0 };
-        bind(&self.program, &info, Some(self.bits))
+        let mut bound = bind(&self.program, &info, Some(self.bits))?;
+        bound.watch = self.watch.clone();
+        bound.read()?;
+        Ok(bound)
     }
 }
 
@@ -153,7 +164,7 @@ fn bind(program: &OwnedFd, info: &IterInfo, bits: Option<TrapBits>) -> Result<Bo
     let pid = info.pid as i32;
     // SAFETY: the attributes of that command, and what they point at lives until it returns.
     let link = unsafe { bpf(libc_bpf::LINK_CREATE, &link) };
-    Ok(BoundProbe { link: link.doing(|| format!("bind the probe to process {pid}"))?, pid, bits })
+    Ok(BoundProbe { link: link.doing(|| format!("bind the probe to process {pid}"))?, pid, bits, watch: None })
 }
 
 /// In a thread made for it.
@@ -174,6 +185,7 @@ pub struct BoundProbe {
     link: OwnedFd,
     pid: i32,
     bits: Option<TrapBits>,
+    watch: Option<Watch>,
 }
 
 impl BoundProbe {
@@ -198,6 +210,7 @@ impl BoundProbe {
             match whole {
                 Some((whole, [])) => records.extend(whole.iter().map(|bytes| {
                     let mut record = ThreadRecord::from_bytes(bytes);
+                    record.watched = self.watch.is_some().into();
                     if let Some(bits) = self.bits {
                         let has = |mask: u64, what: u64| if record.unusual & mask == 0 { 0 } else { what };
                         record.unusual = has(bits.traps, TRAPS) | has(bits.ports, PORTS);
@@ -216,11 +229,20 @@ pub fn tell_time(records: &mut [ThreadRecord]) {
     records.iter_mut().for_each(|record| record.read_at = record.boot_now.wrapping_add(offset));
 }
 
+/// What watches waits, for as long as it is held.
 #[cfg(probes)]
-fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
+type Watch = Arc<aya::programs::tp_btf::BtfTracePointLink>;
+#[cfg(not(probes))]
+type Watch = Arc<()>;
+
+/// The iterator, and what watches waits, if the kernel permits that.
+type Loaded = (OwnedFd, Option<Watch>);
+
+#[cfg(probes)]
+fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     use std::os::fd::AsFd;
 
-    use aya::programs::Iter;
+    use aya::programs::{BtfTracePoint, Iter};
     use aya::{Btf, EbpfLoader, include_bytes_aligned};
 
     // Of another one, the numbers of users and groups would have to be translated.
@@ -234,11 +256,19 @@ fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
     let program = object.program_mut("read_thread").ok_or("it is not in the object")?;
     let program: &mut Iter = program.try_into()?;
     program.load("task", &kernel)?;
-    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+    let iterator = program.fd()?.as_fd().try_clone_to_owned()?;
+    let mut watch = || -> std::result::Result<Watch, Box<dyn std::error::Error>> {
+        let program = object.program_mut("note_cut").ok_or("it is not in the object")?;
+        let program: &mut BtfTracePoint = program.try_into()?;
+        program.load("hrtimer_cancel", &kernel)?;
+        let link = program.attach()?;
+        Ok(Arc::new(program.take_link(link)?))
+    };
+    Ok((iterator, watch().ok()))
 }
 
 #[cfg(not(probes))]
-fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
+fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     Err("this was built without it (clang was missing, or the feature ebpf was off)".into())
 }
 

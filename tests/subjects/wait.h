@@ -58,4 +58,24 @@ static UNUSED void expect_in_time(const struct wait *waits, int count)
 	passed();
 }
 
+/* A process with one thread, that waits from now on. It cannot say itself when it has waited for a while. */
+static UNUSED void wait_alone(const char *name, struct answer (*call)(const struct timespec *), struct answer expected)
+{
+	struct wait wait = { .name = name, .call = call, .expected = expected };
+	char text[32];
+	pid_t child = fork();
+
+	NEED(child >= 0);
+	if (child == 0) {
+		NEED(setsid() > 0);
+		wait_once(&wait);
+		await_check();
+		expect_in_time(&wait, 1);
+	}
+	pause_ms(WAIT_BEFORE_MS);
+	snprintf(text, sizeof text, "%d\n", (int)child);
+	write_whole("ready", text);
+	_exit(0);
+}
+
 #endif

@@ -63,6 +63,7 @@ const RESTLESS: &[(&str, &str)] = &[
     // What was used is taken off.
     ("limits_cpu", "limits: "),
     ("call_epoll_pwait2", "SigBlk: "),
+    ("waits_anew", "SigBlk: "),
     ("timerfd_ticks", "ticks: "),
     ("timerfd_ticks", "it_value: "),
     ("timerfd_periodic", "ticks: "),

@@ -249,7 +249,7 @@ fn restore_waits(making: &mut Making, others: &mut Standing, image: &mut Final, 
     };
     let (first, executor) = making.shell.first_thread()?;
     let mut threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
-    wait::restore(&mut image.threads, &mut threads, executor, left)
+    wait::restore(&mut image.threads, &mut threads, executor, left, &mut making.outside.warnings)
 }
 
 impl Unfinished {

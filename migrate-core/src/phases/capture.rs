@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use migrate_linux::libc;
 use migrate_linux::regs::Registers;
-use migrate_linux::remote::{Batch, Ticket};
+use migrate_linux::remote::{Batch, NOOK_SIZE, Ticket};
 use migrate_linux::waits;
 use nix::errno::Errno;
 use nix::time::ClockId;
@@ -36,7 +36,8 @@ use crate::resources::process::posix_timers::{self, PosixTimers, Told};
 use crate::resources::process::surroundings::Surroundings;
 use crate::resources::process::{ProcessCalls, ProcessState, adjustments, lock_future};
 use crate::resources::thread::cpu::{self, Cpu, Xstate};
-use crate::resources::thread::wait::{self, Renewed, Wait};
+use crate::resources::thread::wait::{self, Known, Renewed, Wait};
+use crate::resources::thread::wait_end::Places;
 use crate::resources::thread::{Credentials, ThreadCalls, ThreadState, confinement, parent_death};
 use crate::resources::{FrozenThread, TaskKind};
 
@@ -206,10 +207,16 @@ fn capture_tasks(
     let executor = process.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
     let mut cpus = Vec::with_capacity(process.threads.len());
     let mut renewed = Vec::new();
+    let mut places =
+        match process.threads.iter().any(|thread| thread.shown.record.is_some_and(|record| record.watched != 0)) {
+            true => Places::find(&subject.space.layout, &pages.source.memory, NOOK_SIZE),
+            false => Places::default(),
+        };
+    let mut known = Known { memory: &pages.source.memory, ends: &subject.ends, places: &mut places };
     finish_cut_sequences(&mut process.threads, pages)?;
     let mut area = Vec::new();
     for thread in &process.threads {
-        let (cpu, wait) = capture_cpu(thread, subject, pages, &mut area)?;
+        let (cpu, wait) = capture_cpu(thread, subject, pages, &mut area, &mut known)?;
         cpus.push((
             cpu,
             wait.unwrap_or_else(|wait| {
@@ -336,7 +343,13 @@ fn finish_cut_sequences(threads: &mut [FrozenThread], pages: &Pages) -> Result<(
 /// Its registers, and what it waits for.
 type CapturedCpu = (Cpu, std::result::Result<Option<Wait>, Renewed>);
 
-fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages, area: &mut Vec<u8>) -> Result<CapturedCpu> {
+fn capture_cpu(
+    thread: &FrozenThread,
+    subject: &Subject,
+    pages: &Pages,
+    area: &mut Vec<u8>,
+    known: &mut Known<'_>,
+) -> Result<CapturedCpu> {
     let stopped = &thread.stopped;
     let mut regs = stopped.registers()?;
     if regs.restarts_again()
@@ -347,8 +360,8 @@ fn capture_cpu(thread: &FrozenThread, subject: &Subject, pages: &Pages, area: &m
     let signal_mask = stopped.signal_mask()?;
     // As was shown when it stood.
     let due = thread.shown.pending & !signal_mask != 0;
-    let goes_on = regs.resumable(true, due);
-    let wait = wait::capture(thread, &regs, &goes_on, &pages.source.memory);
+    let mut goes_on = regs.resumable(true, due);
+    let wait = wait::capture(thread, &regs, &mut goes_on, known);
     Ok((Cpu { general: goes_on.to_words(), xstate: Xstate::pack(stopped.xstate(area)?), signal_mask }, wait))
 }
 

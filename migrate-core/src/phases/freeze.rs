@@ -11,12 +11,14 @@ use migrate_linux::tracee::{Seized, Stopped};
 use nix::sys::signal::Signal;
 
 use super::capture::{Captured, capture};
+use super::kernel_state::Loading;
 use super::pages::Pages;
 use super::pre_copy::Precopied;
 use super::record::Record;
 use super::stop::{SeizedProcess, Standstill, Statuses};
 use super::subject::Subject;
 use super::undo::UndoList;
+use super::waits;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
 use crate::memory::layout::{AddressSpace, Pace};
@@ -67,13 +69,13 @@ impl<'r, 'o> Frozen<'r, 'o> {
 
 /// Stops every thread, and puts an executor into the process.
 pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
-    let Precopied { record, mut undo, mut subject, mut pages, probe } = precopied;
+    let Precopied { record, mut undo, mut subject, mut pages } = precopied;
     let pid = subject.pid;
     undo.push("thaw", |held| match held.frozen.take() {
         Some(frozen) => frozen.thaw(),
         None => Ok(()),
     });
-    let probe = probe.finish()?;
+    let probe = std::mem::replace(&mut subject.probe, Loading::none()).finish()?;
     if probe.is_some() {
         record.kernel_state = "ebpf";
     }
@@ -180,6 +182,7 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     }
     let regs = stopped.registers()?;
     subject.interrupts(subject.pid, &regs);
+    let cut = waits::cut(subject, &[(subject.pid, regs)]);
     let signal = remote::quiet_signal(status.sig_caught, status.sig_pending | status.shared_pending);
     // User faults only: all that a program without privileges may ask for. Asynchronous write protection faults nowhere.
     const UFFD_USER_MODE_ONLY: i32 = 1;
@@ -188,6 +191,7 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     let take = |descriptor| subject.pidfd.get_fd(descriptor);
     let taken = remote::with_opened(&mut stopped, &source.memory, foothold, signal, call, take)?;
     stopped.resume_unnoticed()?;
+    waits::begin_anew(subject, cut);
     taken.doing(|| "take the userfaultfd of the process".into())
 }
 

@@ -13,12 +13,26 @@ use crate::plan::KernelStateChoice;
 const MANY: u64 = 16;
 
 /// A probe that is being loaded, or none.
+#[derive(Debug)]
 pub struct Loading {
     choice: KernelStateChoice,
-    probe: Option<JoinHandle<std::result::Result<BoundProbe, LinuxError>>>,
+    probe: Option<Probe>,
 }
 
+#[derive(Debug)]
+enum Probe {
+    Begun(JoinHandle<Loaded>),
+    Done(Loaded),
+}
+
+type Loaded = std::result::Result<BoundProbe, LinuxError>;
+
 impl Loading {
+    /// Nothing is loaded.
+    pub fn none() -> Loading {
+        Loading { choice: KernelStateChoice::Ptrace, probe: None }
+    }
+
     /// Begins to load it, if it is wanted for so many threads. `waits`: only it can tell when they end.
     pub fn begin(choice: KernelStateChoice, pid: i32, threads: u64, waits: bool) -> Loading {
         let wanted = match choice {
@@ -29,19 +43,35 @@ impl Loading {
         let load = move || ThreadProbe::load()?.bind(pid);
         // An OS thread that cannot be made is as good as a probe that cannot be loaded.
         let probe = wanted.then(|| std::thread::Builder::new().name("probe".into()).spawn(load).ok()).flatten();
-        Loading { choice, probe }
+        Loading { choice, probe: probe.map(Probe::Begun) }
+    }
+
+    /// Waits until it is loaded, or cannot be.
+    pub fn wait(&mut self) {
+        self.probe = self.probe.take().and_then(|probe| match probe {
+            Probe::Begun(loading) => loading.join().ok().map(Probe::Done),
+            done => Some(done),
+        });
+    }
+
+    /// It, if it is known to be loaded.
+    pub fn get(&self) -> Option<&BoundProbe> {
+        match &self.probe {
+            Some(Probe::Done(loaded)) => loaded.as_ref().ok(),
+            _ => None,
+        }
     }
 
     /// Waits until it is loaded. None: without. Err: the operator wants it, and it cannot be had.
-    pub fn finish(self) -> Result<Option<BoundProbe>> {
-        let loaded = self.probe.map(JoinHandle::join);
-        match (loaded, self.choice) {
-            (Some(Ok(Ok(probe))), _) => Ok(Some(probe)),
-            (Some(Ok(Err(why))), KernelStateChoice::Ebpf) => {
+    pub fn finish(mut self) -> Result<Option<BoundProbe>> {
+        self.wait();
+        match (self.probe, self.choice) {
+            (Some(Probe::Done(Ok(probe))), _) => Ok(Some(probe)),
+            (Some(Probe::Done(Err(why))), KernelStateChoice::Ebpf) => {
                 Err(Error::Refused(vec![format!("{why}; use --kernel-state auto")]))
             }
             (_, KernelStateChoice::Ebpf) => Err(Error::Invalid("loading the probe failed".into())),
-            (Some(Ok(Err(why))), _) => {
+            (Some(Probe::Done(Err(why))), _) => {
                 tracing::debug!("{why}; the threads are asked one by one");
                 Ok(None)
             }

@@ -54,7 +54,6 @@ pub struct Precopied<'r, 'o> {
     pub(super) undo: UndoList,
     pub(super) subject: Subject,
     pub(super) pages: Pages,
-    pub(super) probe: Loading,
 }
 
 impl<'r, 'o> Ready<'r, 'o> {
@@ -85,8 +84,8 @@ impl<'r, 'o> Ready<'r, 'o> {
             memory: ProcessMemory::open(subject.pid).doing(|| format!("open the memory of {}", subject.pid))?,
             objects: Mutex::default(),
         });
-        let waits = waits::look(&mut subject, &source.memory);
-        let probe = Loading::begin(plan.options.kernel_state, subject.pid, subject.status.threads, waits);
+        let (waits, anew) = waits::look(&mut subject, &source.memory);
+        subject.probe = Loading::begin(plan.options.kernel_state, subject.pid, subject.status.threads, waits);
         let pagemap = PageMap::open(subject.pid).doing(|| format!("open the pagemap of {}", subject.pid))?;
         let mut pages = Pages {
             source: source.clone(),
@@ -118,11 +117,15 @@ impl<'r, 'o> Ready<'r, 'o> {
         undo.held.streams = Some(PageStreams::start(connections, source, &plan.options)?);
         pages.share_objects(&subject);
         undo.held.fault(3)?;
+        if anew {
+            // The first stop makes a wait begin anew, and only the probe knows when it would have ended.
+            subject.probe.wait();
+        }
         let (undo_list, standing) = (&mut undo, Standing::default());
         let mut rounds = Rounds { record, undo: undo_list, subject: &mut subject, pages: &mut pages, standing };
         rounds.run(&plan)?;
         undo.held.fault(12)?;
-        Ok(Precopied { record, undo, subject, pages, probe })
+        Ok(Precopied { record, undo, subject, pages })
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::stop::{SeizedProcess, Standstill};
 use super::subject::Subject;
+use super::waits;
 use crate::error::{Error, Result};
 
 /// Does something while every thread stands. The program does not notice: a call that the stop interrupts goes on. Returns also how
@@ -22,12 +23,15 @@ pub fn while_it_stands<T>(
         let noted = thread.stopped.registers().map(|regs| subject.interrupts(thread.stopped.tid(), &regs));
         result = result.and(noted.map_err(Error::from));
     }
+    let registers = threads.iter().filter_map(|thread| Some((thread.stopped.tid(), thread.stopped.registers().ok()?)));
+    let cut = waits::cut(subject, &registers.collect::<Vec<_>>());
     let done = result.and_then(|()| work(subject));
     let mut resumed = Ok(());
     for thread in threads {
         let one = thread.stopped.resume_unnoticed();
         resumed = resumed.and(one.map_err(Error::from));
     }
+    waits::begin_anew(subject, cut);
     let stood = began.elapsed();
     drop(leftover);
     let done = done?;

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::regs::{CallState, Registers};
 
+use super::kernel_state::Loading;
 use super::open_files::{Findings, OpenFiles};
 use super::terminals;
 use crate::clocks::Offsets;
@@ -26,6 +27,7 @@ use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status, read_task_status};
 use crate::proc::timers::read_timers;
 use crate::resources::process::posix_timers;
+use crate::resources::thread::wait_end::Ends;
 use crate::resources::thread::{CredentialsImage, confinement};
 use crate::vdso::Vdso;
 
@@ -67,6 +69,10 @@ pub struct Subject {
     pub others: Vec<i32>,
     /// So many of the shared objects of its address space are known to be its own.
     searched_objects: usize,
+    /// What tells of its threads at once, if that is wanted.
+    pub probe: Loading,
+    /// Waits that a stop has made begin anew.
+    pub ends: Ends,
 }
 
 impl Subject {
@@ -231,6 +237,8 @@ impl Subject {
             losses,
             others: others.into_iter().map(|(tid, _)| tid).collect(),
             searched_objects,
+            probe: Loading::none(),
+            ends: Ends::default(),
         };
         Ok((subject, obstacles))
     }

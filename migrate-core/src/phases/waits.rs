@@ -1,28 +1,31 @@
-//! What the threads wait for, looked at while they run: it says whether a probe is worth while, and which calls go on from what the kernel
-//! has noted of them.
+//! What the threads wait for, looked at while they run and at every stop before the freeze: it says whether a probe is worth while, which
+//! calls go on from what the kernel has noted of them, and when waits would have ended that such a stop makes begin anew.
 
 use migrate_linux::libc;
 use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::regs::Registers;
-use migrate_linux::waits::Wait;
+use migrate_linux::thread_probe::tell_time;
+use migrate_linux::waits::{Interrupted, Wait};
 
 use super::subject::Subject;
 use crate::proc::listing::read_tids;
 use crate::proc::syscall::{Waiting, read_syscall, read_wchan};
-use crate::resources::thread::wait::needs_a_probe;
+use crate::resources::thread::wait::{needs_a_probe, whole};
+use crate::resources::thread::wait_end::ends_at;
 
-/// With more threads than this the probe is worth while anyway, and looking at all takes long.
+/// With more threads than this the probe is worth while anyway, and looking at all of them takes long.
 const MOST: u64 = 64;
 
 /// Whether a thread waits for a time of which only the kernel knows how much is left. Notes calls that have been interrupted before.
-pub fn look(subject: &mut Subject, memory: &ProcessMemory) -> bool {
+///
+/// The second part: one waits so that any stop would make it begin anew.
+pub fn look(subject: &mut Subject, memory: &ProcessMemory) -> (bool, bool) {
     let pid = subject.pid;
-    if subject.status.threads > MOST {
-        return false;
-    }
-    let mut probe = false;
-    // It may end, or not be shown, which is no reason to stop here: what it waits for then begins anew.
-    for tid in read_tids(pid).unwrap_or_default() {
+    // The first thread is stopped before the others in any case.
+    let tids = if subject.status.threads > MOST { vec![pid] } else { read_tids(pid).unwrap_or_default() };
+    let (mut probe, mut anew) = (false, false);
+    for tid in tids {
+        // It may have ended, or not be shown, which is no reason to stop here: what it waits for then begins anew.
         let Ok(Some(Waiting { mut call, arguments: [rdi, rsi, rdx, r10, r8, r9] })) = read_syscall(pid, tid) else {
             continue;
         };
@@ -33,7 +36,44 @@ pub fn look(subject: &mut Subject, memory: &ProcessMemory) -> bool {
             subject.interrupted.insert(tid, noted);
             call = noted;
         }
-        probe |= Wait::of(call, &regs).is_some_and(|wait| needs_a_probe(&wait, memory));
+        if let Some(wait) = Wait::of(call, &regs).filter(|wait| needs_a_probe(wait, memory)) {
+            probe = true;
+            anew |= wait.interrupted == Interrupted::Anew;
+        }
     }
-    probe
+    (probe, anew)
+}
+
+/// What waits would be over when, had a stop not interrupted them: of each thread when, and how long it lasts from its beginning.
+pub type Cut = Vec<(i32, u64, i64)>;
+
+/// Looks at threads that stand: those with these IDs and registers.
+pub fn cut(subject: &Subject, stopped: &[(i32, Registers)]) -> Cut {
+    let goes_on = |regs: &Registers| regs.resumable(false, false);
+    let anew = |regs: &Registers| {
+        let again = goes_on(regs);
+        let wait = Wait::of(again.rax, &again).filter(|_| again != *regs);
+        wait.filter(|wait| wait.interrupted == Interrupted::Anew)
+    };
+    if stopped.iter().all(|(_, regs)| anew(regs).is_none()) {
+        return Cut::new();
+    }
+    // Without, it begins anew, as it does without a probe.
+    let Some(Ok(mut records)) = subject.probe.get().map(|probe| probe.read()) else { return Cut::new() };
+    let Ok(memory) = ProcessMemory::open(subject.pid) else { return Cut::new() };
+    tell_time(&mut records);
+    let record_of = |tid: i32| records.iter().find(|record| record.seen_tid == tid);
+    let cut_of = |(tid, regs): &(i32, Registers)| {
+        let whole = whole(&anew(regs)?, &memory)?;
+        let end = ends_at(record_of(*tid)?, whole)?;
+        Some((*tid, subject.ends.really(*tid, end), whole))
+    };
+    stopped.iter().filter_map(cut_of).collect()
+}
+
+/// They run again.
+pub fn begin_anew(subject: &mut Subject, cut: Cut) {
+    for (tid, really, whole) in cut {
+        subject.ends.begins_anew(tid, really, whole);
+    }
 }

@@ -18,6 +18,7 @@ mod timer_slack;
 mod traps;
 pub mod unmovable;
 pub mod wait;
+pub mod wait_end;
 
 use bincode::{Decode, Encode};
 pub use clear_child_tid::ClearChildTid;

@@ -13,9 +13,11 @@ use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::regs::{CallState, Registers};
 use migrate_linux::remote::{Arg, Batch, Begun, Executor};
 use migrate_linux::tracee::Stopped;
+use migrate_linux::wait_stub;
 use migrate_linux::waits::{self, Interrupted, Time, Wait as Call, boot_time, nanoseconds, to_bytes};
 
 use super::ThreadState;
+use super::wait_end::{Ends, Places, ends_at};
 use crate::error::{Doing, Result};
 use crate::resources::FrozenThread;
 
@@ -24,6 +26,8 @@ use crate::resources::FrozenThread;
 pub struct Wait {
     /// When it ends, on the source's CLOCK_BOOTTIME, nanoseconds.
     pub end: u64,
+    /// Where a stub can be put by which it is given what is left ([`wait_stub`]), if it needs one.
+    pub stub: Option<u64>,
 }
 
 /// A wait of which nobody tells how much is left: there it lasts as long as at its beginning.
@@ -45,13 +49,25 @@ const MOST_DESCRIPTORS: u64 = 1 << 16;
 /// `struct pollfd`: descriptor, events, and what came of it.
 const POLLFD: usize = 8;
 
+/// Where the search for an end goes on, and what is known without the thread.
+pub struct Known<'a> {
+    /// Its memory.
+    pub memory: &'a ProcessMemory,
+    /// When a wait really ends that a stop before the freeze has made begin anew.
+    pub ends: &'a Ends,
+    /// Where stubs can be put.
+    pub places: &'a mut Places,
+}
+
 /// What a thread waits for that is to go on with these registers, made of those of its stop. Ok(None): nothing, or nothing that ends.
+/// A thread that stands in a stub goes on as if it had made the call itself.
 pub fn capture(
     thread: &FrozenThread,
     stopped: &Registers,
-    goes_on: &Registers,
-    memory: &ProcessMemory,
+    goes_on: &mut Registers,
+    known: &mut Known<'_>,
 ) -> std::result::Result<Option<Wait>, Renewed> {
+    let memory = known.memory;
     let Some(call) = wait_in(stopped, goes_on) else { return Ok(None) };
     let Some(whole) = whole(&call, memory).filter(|whole| *whole > SHORT) else { return Ok(None) };
     let record = thread.shown.record.as_ref();
@@ -61,17 +77,39 @@ pub fn capture(
             .and_then(|record| Some((call.left_by(stopped, record)?, record.read_at)))
             .or_else(|| Some((time_at(memory, call.rest, 1)?, since))),
         Interrupted::WrittenBack => Some((whole, since)),
-        Interrupted::Anew => None,
+        Interrupted::Anew => return capture_anew(thread, &call, whole, goes_on, known),
     };
     match left {
-        Some((left, at)) => Ok(Some(Wait { end: at.saturating_add_signed(left) })),
+        Some((left, at)) => Ok(Some(Wait { end: at.saturating_add_signed(left), stub: None })),
         None => Err(Renewed { tid: thread.tid, call: call.name(), whole: waits::duration(whole) }),
     }
 }
 
+fn capture_anew(
+    thread: &FrozenThread,
+    call: &Call,
+    whole: i64,
+    goes_on: &mut Registers,
+    known: &mut Known<'_>,
+) -> std::result::Result<Option<Wait>, Renewed> {
+    let renewed = Renewed { tid: thread.tid, call: call.name(), whole: waits::duration(whole) };
+    let record = thread.shown.record.as_ref().filter(|record| record.watched != 0);
+    let Some(end) = ends_at(record.ok_or(renewed)?, whole) else { return Ok(None) };
+    let stub = known.places.take(goes_on.rsp).ok_or(renewed)?;
+    let mut bytes = [0; wait_stub::SIZE as usize];
+    let standing = Registers { rip: goes_on.rip.wrapping_add(2), ..*goes_on };
+    if known.memory.read(goes_on.rip, &mut bytes).is_ok()
+        && let Some(own) = wait_stub::without(&bytes, &standing)
+    {
+        *goes_on = Registers { rip: own.rip.wrapping_sub(2), ..own };
+    }
+    Ok(Some(Wait { end: known.ends.really(thread.stopped.tid(), end), stub: Some(stub) }))
+}
+
 /// Whether only a probe can tell how much of it is left when it is interrupted.
 pub fn needs_a_probe(call: &Call, memory: &ProcessMemory) -> bool {
-    call.interrupted == Interrupted::Noted && call.rest == 0 && whole(call, memory).is_some_and(|whole| whole > SHORT)
+    let told = call.rest != 0 || call.interrupted == Interrupted::WrittenBack;
+    !told && whole(call, memory).is_some_and(|whole| whole > SHORT)
 }
 
 /// The wait in which a thread goes on.
@@ -86,7 +124,7 @@ fn wait_in(stopped: &Registers, goes_on: &Registers) -> Option<Call> {
 }
 
 /// The time that its arguments say.
-fn whole(call: &Call, memory: &ProcessMemory) -> Option<i64> {
+pub fn whole(call: &Call, memory: &ProcessMemory) -> Option<i64> {
     match call.time {
         Time::Milliseconds(ms) => Some(i64::from(ms) * 1_000_000),
         Time::Timespec(address) => time_at(memory, address, 1),
@@ -107,15 +145,30 @@ pub fn restore(
     threads: &mut [&mut Stopped],
     executor: &Executor,
     left: impl Fn(Wait) -> i64,
+    warnings: &mut Vec<String>,
 ) -> Result<()> {
-    let mut noted = Vec::new();
+    let (mut noted, mut stubs) = (Vec::new(), Vec::new());
     for (n, image) in images.iter().enumerate() {
         let Some(wait) = image.wait else { continue };
         let regs = Registers::from_words(image.cpu.general);
         if regs.call_state() == CallState::Restarts {
             write_back(image, &regs, left(wait), &executor.memory)?;
+        } else if let (Some(call), Some(stub)) = (Call::of(regs.rax, &regs), wait.stub) {
+            if let Some((bytes, there)) = wait_stub::stub(stub, &call, &regs, left(wait)) {
+                match executor.memory.write(stub, &bytes) {
+                    Ok(()) => stubs.push((n, there)),
+                    Err(why) => {
+                        warnings.push(format!("thread {}: its {} begins anew here: {why}", image.tid, call.name()))
+                    }
+                }
+            }
         } else if let Some(call) = Call::of(regs.rax, &regs).filter(|call| call.interrupted == Interrupted::Noted) {
             noted.push((n, regs, call, left(wait)));
+        }
+    }
+    for (n, there) in stubs {
+        if let Some(image) = images.get_mut(n) {
+            image.cpu.general = there.to_words();
         }
     }
     if noted.is_empty() {

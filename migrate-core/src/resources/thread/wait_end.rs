@@ -1,0 +1,83 @@
+//! When a wait would have ended that a stop has cut short and that begins anew when it goes on; and where what gives it the time that is
+//! left can be put.
+
+use std::collections::BTreeMap;
+
+use migrate_linux::process_memory::ProcessMemory;
+use migrate_linux::thread_probe::ThreadRecord;
+use migrate_linux::wait_stub::{self, SIZE};
+use migrate_linux::waits::boot_time;
+
+use crate::image::layout::{Backing, EXEC, Layout};
+
+/// When waits would have ended that a stop before the freeze has made begin anew.
+#[derive(Debug, Default)]
+pub struct Ends(BTreeMap<i32, End>);
+
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// On this host's CLOCK_BOOTTIME, nanoseconds, like the other one.
+    really: u64,
+    /// When it ends now.
+    anew: u64,
+}
+
+/// Two ends that differ by less than this are one: a call that is made again begins as soon as its thread runs.
+const SAME: u64 = 1_500_000;
+
+impl Ends {
+    /// A wait begins anew that lasts so long, nanoseconds, and would have ended at this time.
+    pub fn begins_anew(&mut self, tid: i32, really: u64, whole: i64) {
+        self.0.insert(tid, End { really, anew: boot_time().saturating_add_signed(whole) });
+    }
+
+    /// When a wait really ends that ends at this time now.
+    pub fn really(&self, tid: i32, now: u64) -> u64 {
+        self.0.get(&tid).filter(|end| end.anew.abs_diff(now) < SAME).map_or(now, |end| end.really)
+    }
+}
+
+/// When a wait of a stopped thread would have ended that was cut short just now. None: none was, so that it has only just begun.
+pub fn ends_at(record: &ThreadRecord, whole: i64) -> Option<u64> {
+    // Until it is read that a stop has cut it short.
+    const JUST: u64 = 200_000_000;
+    let age = record.now.checked_sub(record.cut_at).filter(|_| record.cut_at != 0)?;
+    let left = (record.cut_end as i64).saturating_sub(record.now as i64);
+    // It cannot last longer than from now: then it is of an earlier call.
+    (age < JUST && left <= whole).then(|| record.read_at.saturating_add_signed(left))
+}
+
+/// Where stubs of threads that wait can be put.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// Address, and what lies there.
+    all: Vec<(u64, Vec<u8>)>,
+}
+
+impl Places {
+    /// Looks for them: behind the code of the program and its libraries, before the last `reserved` bytes.
+    pub fn find(layout: &Layout, memory: &ProcessMemory, reserved: u64) -> Places {
+        const PAGE: u64 = 4096;
+        let mut all = Vec::new();
+        let is_code = |backing: &Backing| matches!(backing, Backing::File { .. });
+        for vma in layout.vmas.iter().filter(|v| v.protection & EXEC != 0 && !v.shared && is_code(&v.backing)) {
+            let start = vma.end.saturating_sub(PAGE).max(vma.start);
+            let mut bytes = vec![0; (vma.end.saturating_sub(reserved).saturating_sub(start)) as usize];
+            if memory.read(start, &mut bytes).is_ok() {
+                // From the end to the first that holds something else.
+                let parts = bytes.chunks_exact(SIZE as usize).enumerate();
+                let is_free = |part: &[u8]| part.iter().all(|b| *b == 0) || wait_stub::is_one(part);
+                let free = parts.rev().take_while(|(_, part)| is_free(part));
+                all.extend(free.map(|(n, part)| (start + n as u64 * SIZE, part.to_vec())));
+            }
+        }
+        Places { all }
+    }
+
+    /// Takes one for a thread with this stack pointer: that which it had before, else one that is free.
+    pub fn take(&mut self, stack_pointer: u64) -> Option<u64> {
+        let its_own = self.all.iter().position(|(_, bytes)| wait_stub::is_of(bytes, stack_pointer));
+        let at = its_own.or_else(|| self.all.iter().position(|(_, bytes)| wait_stub::is_room(bytes, stack_pointer)))?;
+        Some(self.all.swap_remove(at).0)
+    }
+}
