@@ -157,6 +157,7 @@ struct {
 /* A wait with a time-out that something has cut short. */
 struct cut {
 	u64 end, at; /* CLOCK_MONOTONIC */
+	u64 count;   /* of all of them */
 };
 
 /* Of that process's threads, by such an ID; the last one of each. */
@@ -203,6 +204,7 @@ struct record {
 	u64 read_at;       /* for the reader */
 	u64 restart[5];
 	u64 cut_end, cut_at; /* 0: none was seen */
+	u64 cuts;
 	u64 watched;         /* for the reader */
 };
 
@@ -287,6 +289,7 @@ SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 	if (cut) {
 		record.cut_end = cut->end;
 		record.cut_at = cut->at;
+		record.cuts = cut->count;
 	}
 	bpf_map_update_elem(&watched, &first, &tgid, 0);
 	record.now = bpf_ktime_get_ns();
@@ -304,7 +307,7 @@ SECTION("tp_btf/hrtimer_cancel") int note_cut(u64 *arguments)
 	const u64 stack_size = 16384;
 	struct hrtimer *timer = (struct hrtimer *)arguments[0];
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct cut cut = {};
+	struct cut cut = {}, *last;
 	u32 first = 0, tid = task->pid;
 	u32 *wanted = bpf_map_lookup_elem(&watched, &first);
 
@@ -321,6 +324,8 @@ SECTION("tp_btf/hrtimer_cancel") int note_cut(u64 *arguments)
 	default:
 		return 0;
 	}
+	last = bpf_map_lookup_elem(&cuts, &tid);
+	cut.count = last ? last->count + 1 : 1;
 	bpf_map_update_elem(&cuts, &tid, &cut, 0);
 	return 0;
 }

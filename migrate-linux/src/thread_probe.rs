@@ -93,6 +93,8 @@ pub struct ThreadRecord {
     pub cut_end: u64,
     /// When it was cut short.
     pub cut_at: u64,
+    /// How many were.
+    pub cuts: u64,
     /// Not 0: such waits are seen.
     pub watched: u64,
 }

@@ -44,8 +44,8 @@ pub fn look(subject: &mut Subject, memory: &ProcessMemory) -> (bool, bool) {
     (probe, anew)
 }
 
-/// What waits would be over when, had a stop not interrupted them: of each thread when, and how long it lasts from its beginning.
-pub type Cut = Vec<(i32, u64, i64)>;
+/// What waits would be over when, had a stop not interrupted them: of each thread when, how long it lasts from its beginning, and how many had been.
+pub type Cut = Vec<(i32, u64, i64, u64)>;
 
 /// Looks at threads that stand: those with these IDs and registers.
 pub fn cut(subject: &Subject, stopped: &[(i32, Registers)]) -> Cut {
@@ -65,15 +65,16 @@ pub fn cut(subject: &Subject, stopped: &[(i32, Registers)]) -> Cut {
     let record_of = |tid: i32| records.iter().find(|record| record.seen_tid == tid);
     let cut_of = |(tid, regs): &(i32, Registers)| {
         let whole = whole(&anew(regs)?, &memory)?;
-        let end = ends_at(record_of(*tid)?, whole)?;
-        Some((*tid, subject.ends.really(*tid, end), whole))
+        let record = record_of(*tid)?;
+        let end = ends_at(record, whole)?;
+        Some((*tid, subject.ends.really(*tid, end, record.cuts), whole, record.cuts))
     };
     stopped.iter().filter_map(cut_of).collect()
 }
 
 /// They run again.
 pub fn begin_anew(subject: &mut Subject, cut: Cut) {
-    for (tid, really, whole) in cut {
-        subject.ends.begins_anew(tid, really, whole);
+    for (tid, really, whole, cuts) in cut {
+        subject.ends.begins_anew(tid, really, whole, cuts);
     }
 }

@@ -94,7 +94,8 @@ fn capture_anew(
 ) -> std::result::Result<Option<Wait>, Renewed> {
     let renewed = Renewed { tid: thread.tid, call: call.name(), whole: waits::duration(whole) };
     let record = thread.shown.record.as_ref().filter(|record| record.watched != 0);
-    let Some(end) = ends_at(record.ok_or(renewed)?, whole) else { return Ok(None) };
+    let record = record.ok_or(renewed)?;
+    let Some(end) = ends_at(record, whole) else { return Ok(None) };
     let stub = known.places.take(goes_on.rsp).ok_or(renewed)?;
     let mut bytes = [0; wait_stub::SIZE as usize];
     let standing = Registers { rip: goes_on.rip.wrapping_add(2), ..*goes_on };
@@ -103,7 +104,7 @@ fn capture_anew(
     {
         *goes_on = Registers { rip: own.rip.wrapping_sub(2), ..own };
     }
-    Ok(Some(Wait { end: known.ends.really(thread.stopped.tid(), end), stub: Some(stub) }))
+    Ok(Some(Wait { end: known.ends.really(thread.stopped.tid(), end, record.cuts), stub: Some(stub) }))
 }
 
 /// Whether only a probe can tell how much of it is left when it is interrupted.

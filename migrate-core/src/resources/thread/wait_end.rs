@@ -20,20 +20,26 @@ struct End {
     really: u64,
     /// When it ends now.
     anew: u64,
+    /// How many of the thread's waits had been cut short, it among them.
+    cuts: u64,
 }
 
-/// Two ends that differ by less than this are one: a call that is made again begins as soon as its thread runs.
-const SAME: u64 = 1_500_000;
+/// A call that is made again begins when its thread gets to run. One that is over by what it waited for counts as cut short too, so that
+/// the next one is told from it.
+const SAME: u64 = 200_000_000;
 
 impl Ends {
     /// A wait begins anew that lasts so long, nanoseconds, and would have ended at this time.
-    pub fn begins_anew(&mut self, tid: i32, really: u64, whole: i64) {
-        self.0.insert(tid, End { really, anew: boot_time().saturating_add_signed(whole) });
+    pub fn begins_anew(&mut self, tid: i32, really: u64, whole: i64, cuts: u64) {
+        self.0.insert(tid, End { really, anew: boot_time().saturating_add_signed(whole), cuts });
     }
 
-    /// When a wait really ends that ends at this time now.
-    pub fn really(&self, tid: i32, now: u64) -> u64 {
-        self.0.get(&tid).filter(|end| end.anew.abs_diff(now) < SAME).map_or(now, |end| end.really)
+    /// When a wait really ends that ends at this time now and has just been cut short.
+    pub fn really(&self, tid: i32, now: u64, cuts: u64) -> u64 {
+        self.0
+            .get(&tid)
+            .filter(|end| end.anew.abs_diff(now) < SAME && end.cuts + 1 == cuts)
+            .map_or(now, |end| end.really)
     }
 }
 
