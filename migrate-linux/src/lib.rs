@@ -8,6 +8,8 @@ pub mod fdpass;
 pub mod file_handle;
 mod group_stop;
 pub mod kcmp;
+pub mod kernel_module;
+pub mod kernel_state;
 pub mod map_files;
 pub mod namespaces;
 pub mod owner;

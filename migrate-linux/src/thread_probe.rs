@@ -79,8 +79,8 @@ pub struct ThreadRecord {
     pub parted: u32,
     /// 0 none, 1 strict, 2 filter.
     pub seccomp: u32,
-    group_count: u32,
-    groups: [u32; GROUPS],
+    pub(crate) group_count: u32,
+    pub(crate) groups: [u32; GROUPS],
     /// The host's CLOCK_MONOTONIC when it was read, nanoseconds.
     pub now: u64,
     /// The host's CLOCK_BOOTTIME then.

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* What the module's files share. Functions return 0, or an error number below 0. */
+#ifndef MIGRATE_H
+#define MIGRATE_H
+
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+
+#include "uapi/migrate.h"
+
+/* target.c */
+
+/*
+ * A process, by one of its threads, that the caller may look into; it does not become another program before put_target().
+ * What becomes of its threads is another matter.
+ */
+struct task_struct *get_target(pid_t number);
+void put_target(struct task_struct *task);
+/* A thread that the caller traces, and that stood when this looked. To be let go of by put_task_struct(). */
+struct task_struct *get_stopped(pid_t number);
+/* As the kernel's function of that name, which modules are not given. NULL: it has been reaped. */
+struct sighand_struct *lock_sighand(struct task_struct *task, unsigned long *flags);
+void unlock_sighand(struct sighand_struct *sighand, unsigned long flags);
+
+/* restore.c */
+
+u32 features(void);
+/* What a thread was interrupted in, if it was. */
+enum migrate_wait interrupted_in(const struct task_struct *task);
+long set_wait(const struct migrate_set_wait __user *from);
+long set_next_timer(const struct migrate_set_next_timer __user *from);
+
+/* threads.c, process.c */
+
+long read_threads(struct migrate_read_threads __user *request);
+long read_process(struct migrate_read_process __user *request);
+void threads_init(void);
+
+#endif

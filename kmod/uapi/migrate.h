@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 WITH Linux-syscall-note */
+/*
+ * What /dev/migrate understands. A program and a module that were built from different versions of this file do not
+ * work together, and say so: the module refuses a request of another version (EPROTO).
+ *
+ * Numbers of processes and threads are those of the caller's PID namespace, if nothing else is said; those of users and
+ * groups are those of its user namespace. Times are nanoseconds. What is `reserved` is 0, or the request is refused.
+ */
+#ifndef MIGRATE_UAPI_H
+#define MIGRATE_UAPI_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define MIGRATE_VERSION 1
+
+/* What this module can do on this kernel. */
+#define MIGRATE_CAN_SET_WAIT 1
+#define MIGRATE_CAN_SET_NEXT_TIMER 2
+
+struct migrate_hello {
+	__u32 version; /* out: MIGRATE_VERSION */
+	__u32 can;     /* out: MIGRATE_CAN_* */
+};
+
+/* What a thread goes on with when a call that a signal or a tracer has interrupted is made again. */
+enum migrate_wait {
+	MIGRATE_WAIT_NONE,
+	MIGRATE_WAIT_SLEEP, /* nanosleep, clock_nanosleep */
+	MIGRATE_WAIT_POLL,
+	MIGRATE_WAIT_FUTEX,
+	MIGRATE_WAIT_OTHER, /* of CPU time, by an alarm clock, or one that is not known here */
+};
+
+#define MIGRATE_GROUPS 32
+
+/* Bits of migrate_thread.unusual */
+#define MIGRATE_TRAPS 1      /* RDTSC or CPUID fault, or its L1 cache is flushed */
+#define MIGRATE_PORTS 2      /* it may use I/O ports */
+#define MIGRATE_DISPATCHES 4 /* system calls may be handed to the program (prctl PR_SET_SYSCALL_USER_DISPATCH) */
+
+/* Bits of migrate_thread.parted: what it does not share with the first thread */
+#define MIGRATE_OWN_DIRECTORIES 1
+#define MIGRATE_OWN_DESCRIPTORS 2
+#define MIGRATE_OWN_NAMESPACES 4
+
+struct migrate_thread {
+	__s32 tid;
+	__s32 own_tid; /* in its own PID namespace */
+	__s32 own_pid;
+	__u32 exit_state; /* not 0: it is ending */
+	__u64 pending;    /* signals that wait; bit n-1 is signal n */
+	__u64 shared_pending;
+	__u64 clear_child_tid;
+	__u64 robust_list;
+	__u64 stack_address; /* of sigaltstack(2) */
+	__u64 stack_size;
+	__u32 stack_flags;
+	__u32 personality;
+	__u64 timer_slack;
+	__u64 atomic_flags;  /* task_struct.atomic_flags (PFA_*) */
+	__u64 debug_control; /* DR7, as a tracer has set it */
+	__u64 filters;	     /* the same for threads with the same seccomp filters; 0: none */
+	__u8 name[16];
+	__u32 uid[4]; /* real, effective, saved, file system */
+	__u32 gid[4];
+	__u64 inheritable;
+	__u64 permitted;
+	__u64 effective;
+	__u64 bounding;
+	__u64 ambient;
+	__u32 securebits;
+	__u32 flags; /* task_struct.flags (PF_*) */
+	__s32 parent_death_signal;
+	__u32 unusual;
+	__u32 parted;
+	__u32 seccomp; /* 0 none, 1 strict, 2 filters */
+	__u32 wait;    /* enum migrate_wait */
+	__u32 group_count; /* may be more than there is room for */
+	__u32 groups[MIGRATE_GROUPS];
+	__u64 restart[5]; /* of a wait: what struct restart_block holds behind its function */
+};
+
+struct migrate_read_threads {
+	__u32 version;	   /* MIGRATE_VERSION */
+	__u32 record_size; /* sizeof(struct migrate_thread) */
+	__s32 pid;
+	__u32 capacity; /* records that there is room for */
+	__u64 records;	/* address of that room */
+	__u64 now;	/* out: CLOCK_MONOTONIC of the host when they were read */
+	__u64 boot_now; /* out: CLOCK_BOOTTIME of it */
+	__u32 count;	/* out: threads that there are; the room holds the first of them */
+	__u32 reserved;
+};
+
+struct migrate_action {
+	__u64 handler;
+	__u64 flags;
+	__u64 restorer;
+	__u64 mask;
+};
+
+struct migrate_interval {
+	__u64 left; /* 0: it is not set */
+	__u64 interval;
+};
+
+/* Bits of migrate_timer.state */
+#define MIGRATE_TIMER_SIGNAL_WAITS 1 /* it has expired, and its signal has not been taken */
+#define MIGRATE_TIMER_NOT_READ 2     /* of CPU time or of an alarm clock: `left` is not told */
+
+struct migrate_timer {
+	__s32 id;
+	__s32 clock;
+	__s32 notify; /* sigev_notify */
+	__s32 signal;
+	__u64 value; /* sigev_value */
+	__u64 interval;
+	__u64 left; /* 0: it is not set, or has expired */
+	__s64 missed;	   /* expiries since the one whose signal waits */
+	__s64 missed_last; /* what timer_getoverrun says */
+	__u32 state;
+	__u32 reserved;
+};
+
+/* Bits of migrate_read_process.has */
+#define MIGRATE_MAY_UNDO 1 /* it has used SEM_UNDO (semop(2)), or made threads, for which the kernel prepares to do so */
+
+struct migrate_read_process {
+	__u32 version;	   /* MIGRATE_VERSION */
+	__u32 record_size; /* sizeof(struct migrate_timer) */
+	__s32 pid;
+	__u32 capacity; /* timers that there is room for */
+	__u64 timers;	/* address of that room */
+	__u32 count;	/* out: POSIX timers that there are */
+	__u32 has;	/* out: MIGRATE_MAY_UNDO */
+	__u64 brk_start; /* out */
+	__u64 brk;	 /* out */
+	__u64 shared_pending; /* out */
+	__s32 next_timer;     /* out: ID that the next POSIX timer may get; -1: not told */
+	__u32 reserved;
+	struct migrate_interval intervals[3]; /* out: ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF */
+	struct migrate_action actions[64];    /* out: of signal n at n-1 */
+};
+
+/*
+ * Has the wait that a thread of the caller, which is traced and stopped, has been interrupted in end so long from now.
+ * ESRCH: it is none such. ESTALE: it has not been interrupted in a wait of that kind, or in one by another clock than the
+ * kind allows (of a sleep, CLOCK_MONOTONIC, CLOCK_BOOTTIME or CLOCK_TAI; of the others, CLOCK_MONOTONIC).
+ */
+struct migrate_set_wait {
+	__u32 version; /* MIGRATE_VERSION */
+	__u32 wait;    /* enum migrate_wait */
+	__s32 tid;
+	__u32 reserved;
+	__s64 left; /* below 0: it is over */
+};
+
+/* Has the next POSIX timer of a process, whose first thread is the caller's to trace and stopped, get this ID if it is free. */
+struct migrate_set_next_timer {
+	__u32 version; /* MIGRATE_VERSION */
+	__s32 pid;
+	__s32 id;
+	__u32 reserved;
+};
+
+#define MIGRATE_HELLO _IOR('M', 0x60, struct migrate_hello)
+#define MIGRATE_READ_THREADS _IOWR('M', 0x61, struct migrate_read_threads)
+#define MIGRATE_READ_PROCESS _IOWR('M', 0x62, struct migrate_read_process)
+#define MIGRATE_SET_WAIT _IOW('M', 0x63, struct migrate_set_wait)
+#define MIGRATE_SET_NEXT_TIMER _IOW('M', 0x64, struct migrate_set_next_timer)
+
+/* No gaps, nothing that another compiler could lay out otherwise. */
+#ifndef __cplusplus
+_Static_assert(sizeof(struct migrate_hello) == 8, "migrate_hello");
+_Static_assert(sizeof(struct migrate_thread) == 392, "migrate_thread");
+_Static_assert(sizeof(struct migrate_read_threads) == 48, "migrate_read_threads");
+_Static_assert(sizeof(struct migrate_timer) == 64, "migrate_timer");
+_Static_assert(sizeof(struct migrate_read_process) == 2160, "migrate_read_process");
+_Static_assert(sizeof(struct migrate_set_wait) == 24, "migrate_set_wait");
+_Static_assert(sizeof(struct migrate_set_next_timer) == 16, "migrate_set_next_timer");
+#endif
+
+#endif

@@ -1,0 +1,221 @@
+//! The optional kernel module (kmod/), which tells of all threads of a process at once, and sets what nothing else can: when the wait of a
+//! new thread ends, and the ID of the next POSIX timer.
+
+pub mod uapi;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use uapi::{Hello, ReadProcess, ReadThreads, SetNextTimer, SetWait, Thread, Timer, VERSION};
+
+use crate::error::{Context, Error, Result};
+use crate::thread_probe::{self, ThreadRecord};
+use crate::tracee::Stopped;
+
+const DEVICE: &str = "/dev/migrate";
+/// Records that there is room for at first. Each time it was too little, room is made for what there is, and some more.
+const ROOM: usize = 64;
+const TRIES: usize = 8;
+
+/// The module of this host's kernel, of a version that is understood.
+#[derive(Debug)]
+pub struct KernelModule {
+    device: File,
+    can: u32,
+}
+
+/// What it knows of a process.
+#[derive(Debug)]
+pub struct ProcessRecord {
+    /// All but the timers.
+    pub process: Box<ReadProcess>,
+    /// Its POSIX timers.
+    pub timers: Vec<Timer>,
+}
+
+impl KernelModule {
+    /// Opens its device.
+    ///
+    /// # Errors
+    /// It is not loaded, or is of another version; the message says which.
+    pub fn open() -> Result<KernelModule> {
+        let opened = File::options().read(true).write(true).open(DEVICE);
+        let device = opened.map_err(|why| {
+            let why = match why.kind() {
+                io::ErrorKind::NotFound => format!("it is not loaded: there is no {DEVICE}"),
+                _ => format!("{DEVICE}: {why}"),
+            };
+            Error::Unsupported(format!("the kernel module cannot be used: {why}"))
+        })?;
+        let mut module = KernelModule { device, can: 0 };
+        let mut hello = Hello::ZERO;
+        // SAFETY: this request fills in this structure.
+        unsafe { module.call(uapi::HELLO, &mut hello) }.doing(|| format!("ask {DEVICE} for its version"))?;
+        if hello.version != VERSION {
+            let theirs = hello.version;
+            let why =
+                format!("the kernel module is of version {theirs}, and {VERSION} is wanted: build and load it again");
+            return Err(Error::Unsupported(why));
+        }
+        module.can = hello.can;
+        Ok(module)
+    }
+
+    /// What the kernel knows of every thread of a process, now.
+    ///
+    /// # Errors
+    /// The process has ended, or this one lacks CAP_SYS_PTRACE.
+    pub fn read_threads(&self, pid: i32) -> Result<Vec<ThreadRecord>> {
+        let doing = || format!("read the threads of process {pid} by the kernel module");
+        let mut room = ROOM;
+        for _ in 0..TRIES {
+            let mut records = vec![Thread::ZERO; room];
+            let mut request = ReadThreads {
+                version: VERSION,
+                record_size: size_of::<Thread>() as u32,
+                pid,
+                capacity: room as u32,
+                records: records.as_mut_ptr() as u64,
+                ..ReadThreads::ZERO
+            };
+            // SAFETY: its structure, and it writes at most so many records, of which every pattern of bits is one.
+            unsafe { self.call(uapi::READ_THREADS, &mut request) }.doing(doing)?;
+            let count = request.count as usize;
+            if let Some(read) = records.get(..count) {
+                return Ok(read.iter().map(|record| recorded(record, &request)).collect());
+            }
+            room = count.saturating_add(ROOM);
+        }
+        Err(Error::Unsupported(format!("{}: more of them come all the time", doing())))
+    }
+
+    /// What the kernel knows of a process as a whole, now.
+    ///
+    /// # Errors
+    /// As [`KernelModule::read_threads`].
+    pub fn read_process(&self, pid: i32) -> Result<ProcessRecord> {
+        let doing = || format!("read process {pid} by the kernel module");
+        let mut room = ROOM;
+        for _ in 0..TRIES {
+            let mut timers = vec![Timer::ZERO; room];
+            let mut process = Box::new(ReadProcess {
+                version: VERSION,
+                record_size: size_of::<Timer>() as u32,
+                pid,
+                capacity: room as u32,
+                timers: timers.as_mut_ptr() as u64,
+                ..ReadProcess::ZERO
+            });
+            // SAFETY: its structure, and it writes at most so many timers, of which every pattern of bits is one.
+            unsafe { self.call(uapi::READ_PROCESS, &mut *process) }.doing(doing)?;
+            let count = process.count as usize;
+            if count <= timers.len() {
+                timers.truncate(count);
+                return Ok(ProcessRecord { process, timers });
+            }
+            room = count.saturating_add(ROOM);
+        }
+        Err(Error::Unsupported(format!("{}: more timers come all the time", doing())))
+    }
+
+    /// Has the wait that a thread has been interrupted in end so many nanoseconds from now; below 0: it is over. `call` is its number.
+    /// Ok(false): it is of a kind that this cannot be done with.
+    ///
+    /// # Errors
+    /// This OS thread does not trace it.
+    pub fn set_wait(&self, thread: &Stopped, call: u64, left: i64) -> Result<bool> {
+        let wait = match call as i64 {
+            libc::SYS_nanosleep | libc::SYS_clock_nanosleep => uapi::WAIT_SLEEP,
+            libc::SYS_poll => uapi::WAIT_POLL,
+            libc::SYS_futex => uapi::WAIT_FUTEX,
+            _ => return Ok(false),
+        };
+        if self.can & uapi::CAN_SET_WAIT == 0 {
+            return Ok(false);
+        }
+        let tid = thread.tid();
+        let mut request = SetWait { version: VERSION, wait, tid, reserved: 0, left: left.max(-i64::MAX) };
+        // SAFETY: this request reads this structure.
+        match unsafe { self.call(uapi::SET_WAIT, &mut request) } {
+            Ok(()) => Ok(true),
+            Err(why) if why.raw_os_error() == Some(libc::ESTALE) => Ok(false),
+            Err(why) => Err(why).doing(|| format!("set the end of the wait of thread {tid} by the kernel module")),
+        }
+    }
+
+    /// Whether [`KernelModule::set_next_timer`] works on this kernel.
+    pub fn sets_next_timer(&self) -> bool {
+        self.can & uapi::CAN_SET_NEXT_TIMER != 0
+    }
+
+    /// Has the next POSIX timer of a process, of which this is a thread, get this ID, or the next one that is free.
+    ///
+    /// # Errors
+    /// This OS thread does not trace it, or the kernel is of another kind: [`KernelModule::sets_next_timer`].
+    pub fn set_next_timer(&self, thread: &Stopped, id: i32) -> Result<()> {
+        let pid = thread.tid();
+        let mut request = SetNextTimer { version: VERSION, pid, id, reserved: 0 };
+        // SAFETY: this request reads this structure.
+        let set = unsafe { self.call(uapi::SET_NEXT_TIMER, &mut request) };
+        set.doing(|| format!("set the next timer ID of process {pid} by the kernel module"))
+    }
+
+    /// # Safety
+    /// `structure` is the request's, and what it points at may be written.
+    unsafe fn call<T>(&self, request: u64, structure: &mut T) -> io::Result<()> {
+        // SAFETY: as the caller promises.
+        match unsafe { libc::ioctl(self.device.as_raw_fd(), request, structure as *mut T) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// As the other ways of asking tell it.
+fn recorded(record: &Thread, request: &ReadThreads) -> ThreadRecord {
+    let has = |bit: u32, what: u64| if record.unusual & bit == 0 { 0 } else { what };
+    ThreadRecord {
+        seen_tid: record.tid,
+        tid: record.own_tid,
+        pid: record.own_pid,
+        exit_state: record.exit_state,
+        pending: record.pending,
+        shared_pending: record.shared_pending,
+        clear_child_tid: record.clear_child_tid,
+        robust_list: record.robust_list,
+        stack_address: record.stack_address,
+        stack_size: record.stack_size,
+        stack_flags: record.stack_flags,
+        personality: record.personality,
+        timer_slack: record.timer_slack,
+        unusual: has(uapi::TRAPS, thread_probe::TRAPS) | has(uapi::PORTS, thread_probe::PORTS),
+        syscall_work: has(uapi::DISPATCHES, thread_probe::DISPATCHES),
+        atomic_flags: record.atomic_flags,
+        debug_control: record.debug_control,
+        seccomp_filter: record.filters,
+        name: record.name,
+        uid: record.uid,
+        gid: record.gid,
+        inheritable: record.inheritable,
+        permitted: record.permitted,
+        effective: record.effective,
+        bounding: record.bounding,
+        ambient: record.ambient,
+        securebits: record.securebits,
+        flags: record.flags,
+        parent_death_signal: record.parent_death_signal,
+        parted: record.parted,
+        seccomp: record.seccomp,
+        group_count: record.group_count,
+        groups: record.groups,
+        now: request.now,
+        boot_now: request.boot_now,
+        read_at: 0,
+        restart: record.restart,
+        cut_end: 0,
+        cut_at: 0,
+        cuts: 0,
+        watched: 0,
+    }
+}

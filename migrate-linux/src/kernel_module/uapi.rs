@@ -1,0 +1,184 @@
+//! The structures and numbers of kmod/uapi/migrate.h, which says what they mean; a test compares them.
+
+/// Version of the interface.
+pub const VERSION: u32 = 1;
+/// In [`Hello::can`]: [`SET_WAIT`] works.
+pub const CAN_SET_WAIT: u32 = 1;
+/// In [`Hello::can`]: [`SET_NEXT_TIMER`] works.
+pub const CAN_SET_NEXT_TIMER: u32 = 2;
+/// In [`Thread::wait`] and [`SetWait::wait`].
+pub const WAIT_SLEEP: u32 = 1;
+/// Likewise.
+pub const WAIT_POLL: u32 = 2;
+/// Likewise.
+pub const WAIT_FUTEX: u32 = 3;
+/// In [`Thread::unusual`].
+pub const TRAPS: u32 = 1;
+/// In [`Thread::unusual`].
+pub const PORTS: u32 = 2;
+/// In [`Thread::unusual`].
+pub const DISPATCHES: u32 = 4;
+/// Supplementary groups that a record has room for.
+pub const GROUPS: usize = 32;
+/// In [`Timer::state`].
+pub const TIMER_SIGNAL_WAITS: u32 = 1;
+/// In [`Timer::state`].
+pub const TIMER_NOT_READ: u32 = 2;
+/// In [`ReadProcess::has`].
+pub const MAY_UNDO: u32 = 1;
+
+/// Structures of which every pattern of bits is one: integers without gaps, made and read by the kernel as bytes.
+macro_rules! plain {
+    ($($(#[$doc:meta])* struct $Name:ident, $size:literal { $($field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(C)]
+        #[allow(missing_docs)] // as in the header
+        pub struct $Name { $(pub $field: $type,)* }
+        const _: () = assert!(size_of::<$Name>() == $size);
+        impl $Name {
+            /// Its fields: name, offset, size.
+            pub const FIELDS: &[(&str, usize, usize)] =
+                &[$((stringify!($field), std::mem::offset_of!($Name, $field), size_of::<$type>())),*];
+            /// All of it 0.
+            pub const ZERO: $Name = {
+                // SAFETY: integers, and arrays and structures of them.
+                unsafe { std::mem::zeroed() }
+            };
+        }
+    )*};
+}
+
+plain! {
+    /// `struct migrate_hello`
+    struct Hello, 8 {
+        version: u32,
+        can: u32,
+    }
+
+    /// `struct migrate_thread`
+    struct Thread, 392 {
+        tid: i32,
+        own_tid: i32,
+        own_pid: i32,
+        exit_state: u32,
+        pending: u64,
+        shared_pending: u64,
+        clear_child_tid: u64,
+        robust_list: u64,
+        stack_address: u64,
+        stack_size: u64,
+        stack_flags: u32,
+        personality: u32,
+        timer_slack: u64,
+        atomic_flags: u64,
+        debug_control: u64,
+        filters: u64,
+        name: [u8; 16],
+        uid: [u32; 4],
+        gid: [u32; 4],
+        inheritable: u64,
+        permitted: u64,
+        effective: u64,
+        bounding: u64,
+        ambient: u64,
+        securebits: u32,
+        flags: u32,
+        parent_death_signal: i32,
+        unusual: u32,
+        parted: u32,
+        seccomp: u32,
+        wait: u32,
+        group_count: u32,
+        groups: [u32; GROUPS],
+        restart: [u64; 5],
+    }
+
+    /// `struct migrate_read_threads`
+    struct ReadThreads, 48 {
+        version: u32,
+        record_size: u32,
+        pid: i32,
+        capacity: u32,
+        records: u64,
+        now: u64,
+        boot_now: u64,
+        count: u32,
+        reserved: u32,
+    }
+
+    /// `struct migrate_action`
+    struct Action, 32 {
+        handler: u64,
+        flags: u64,
+        restorer: u64,
+        mask: u64,
+    }
+
+    /// `struct migrate_interval`
+    struct Interval, 16 {
+        left: u64,
+        interval: u64,
+    }
+
+    /// `struct migrate_timer`
+    struct Timer, 64 {
+        id: i32,
+        clock: i32,
+        notify: i32,
+        signal: i32,
+        value: u64,
+        interval: u64,
+        left: u64,
+        missed: i64,
+        missed_last: i64,
+        state: u32,
+        reserved: u32,
+    }
+
+    /// `struct migrate_read_process`
+    struct ReadProcess, 2160 {
+        version: u32,
+        record_size: u32,
+        pid: i32,
+        capacity: u32,
+        timers: u64,
+        count: u32,
+        has: u32,
+        brk_start: u64,
+        brk: u64,
+        shared_pending: u64,
+        next_timer: i32,
+        reserved: u32,
+        intervals: [Interval; 3],
+        actions: [Action; 64],
+    }
+
+    /// `struct migrate_set_wait`
+    struct SetWait, 24 {
+        version: u32,
+        wait: u32,
+        tid: i32,
+        reserved: u32,
+        left: i64,
+    }
+
+    /// `struct migrate_set_next_timer`
+    struct SetNextTimer, 16 {
+        version: u32,
+        pid: i32,
+        id: i32,
+        reserved: u32,
+    }
+}
+
+/// MIGRATE_HELLO
+pub const HELLO: u64 = nix::request_code_read!(b'M', 0x60, size_of::<Hello>());
+/// MIGRATE_READ_THREADS
+pub const READ_THREADS: u64 = nix::request_code_readwrite!(b'M', 0x61, size_of::<ReadThreads>());
+/// MIGRATE_READ_PROCESS
+pub const READ_PROCESS: u64 = nix::request_code_readwrite!(b'M', 0x62, size_of::<ReadProcess>());
+/// MIGRATE_SET_WAIT
+pub const SET_WAIT: u64 = nix::request_code_write!(b'M', 0x63, size_of::<SetWait>());
+/// MIGRATE_SET_NEXT_TIMER
+pub const SET_NEXT_TIMER: u64 = nix::request_code_write!(b'M', 0x64, size_of::<SetNextTimer>());
