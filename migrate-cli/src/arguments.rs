@@ -237,10 +237,12 @@ pub enum Tracker {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum KernelState {
-    /// With many threads by eBPF if that can be had, else by ptrace
+    /// By the kernel module if it is loaded; else with many threads by eBPF if that can be had; else by ptrace
     Auto,
     /// A BPF iterator, which tells of all at once (Linux 6.1 and later, with BTF)
     Ebpf,
+    /// The optional kernel module of this project (docs/kmod.md)
+    Kmod,
     /// One by one: ptrace, /proc, and calls made inside them
     Ptrace,
 }
@@ -284,6 +286,7 @@ impl Push {
             kernel_state: match self.kernel_state {
                 KernelState::Auto => KernelStateChoice::Auto,
                 KernelState::Ebpf => KernelStateChoice::Ebpf,
+                KernelState::Kmod => KernelStateChoice::Kmod,
                 KernelState::Ptrace => KernelStateChoice::Ptrace,
             },
             clock: match self.clock {

@@ -40,6 +40,8 @@ pub enum KernelStateChoice {
     Auto,
     /// A BPF iterator: all threads at once (Linux 6.1 with BTF).
     Ebpf,
+    /// The kernel module of this project: all threads at once.
+    Kmod,
     /// Each thread by itself: ptrace, /proc, and calls made inside it.
     Ptrace,
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use migrate_linux::cpu::CpuFeatures;
+use migrate_linux::kernel_module::KernelModule;
 use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 use migrate_linux::spawn::Numbers;
@@ -84,6 +85,7 @@ pub fn build(
         descriptors: Default::default(),
         threads: Default::default(),
         outside: Outside { origin: offer.scheduling.clone(), here: Defaults::of_this_host(), warnings: Vec::new() },
+        module: KernelModule::open().ok(),
         layout: Layout::default(),
         old_vdso: None,
         clocks: skeleton.clocks,

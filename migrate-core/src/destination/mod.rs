@@ -19,6 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use migrate_linux::cpu::CpuFeatures;
+use migrate_linux::kernel_module::KernelModule;
 use shell::Shell;
 pub(crate) use shell::raise_descriptor_limit;
 
@@ -59,6 +60,8 @@ struct Making {
     descriptors: descriptors::Descriptors,
     threads: threads::Threads,
     outside: Outside,
+    /// The kernel module, if this host has it.
+    module: Option<KernelModule>,
     layout: crate::image::layout::Layout,
     old_vdso: Option<vdso::OldVdso>,
     /// The offsets of its time namespace, if it has one of its own.

@@ -17,7 +17,7 @@ use super::descriptors::GoingLive;
 use super::shell::Shell;
 use super::threads::Standing;
 use super::vdso::OldVdso;
-use crate::clocks::{self, Offsets};
+use crate::clocks::{self, HostClocks, Offsets};
 use crate::error::{Capturing, Doing, Error, Result};
 use crate::fault;
 use crate::image::Final;
@@ -243,13 +243,22 @@ fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Res
 /// Nothing is run in a thread afterwards that waits. `got`: when the image came.
 fn restore_waits(making: &mut Making, others: &mut Standing, image: &mut Final, got: Instant) -> Result<()> {
     let sent = image.sent;
+    // By its own clock, if that goes on here: what was lost on the way is in that already.
+    let (since, passed) = match making.clocks {
+        Some(offsets) => {
+            let now = HostClocks::now()?.monotonic.saturating_add(offsets.monotonic);
+            (Instant::now(), now.saturating_sub(image.monotonic))
+        }
+        None => (got, 0),
+    };
     let left = |wait: Wait| {
         let at_sending = (wait.end as i64).saturating_sub(sent as i64);
-        at_sending.saturating_sub(got.elapsed().as_nanos() as i64)
+        at_sending.saturating_sub(passed).saturating_sub(since.elapsed().as_nanos() as i64)
     };
     let (first, executor) = making.shell.first_thread()?;
     let mut threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
-    wait::restore(&mut image.threads, &mut threads, executor, left, &mut making.outside.warnings)
+    let there = wait::There { executor, module: making.module.as_ref(), left: &left };
+    wait::restore(&mut image.threads, &mut threads, &there, &mut making.outside.warnings)
 }
 
 impl Unfinished {

@@ -88,7 +88,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     let timers = capture_timers(process)?;
     let timers_since = timers.since();
     let (mut process_state, mut threads, renewed) = capture_tasks(process, &subject, &pages)?;
-    if let Some(loss) = wait::loss(&renewed, record.kernel_state == "ebpf") {
+    if let Some(loss) = wait::loss(&renewed, record.kernel_state != "ptrace") {
         record.warn(loss);
     }
     let queues = threads.iter_mut().map(|t| &mut t.calls.pending_signals);

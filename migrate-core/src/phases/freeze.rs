@@ -75,14 +75,14 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         Some(frozen) => frozen.thaw(),
         None => Ok(()),
     });
-    let probe = std::mem::replace(&mut subject.probe, Loading::none()).finish()?;
-    if probe.is_some() {
-        record.kernel_state = "ebpf";
+    let told_by = std::mem::replace(&mut subject.probe, Loading::none()).finish()?;
+    if let Some(source) = &told_by {
+        record.kernel_state = source.name();
     }
     let urgent = Urgent::begin();
     // Traced by one OS thread, it cannot be by another; in between it should not write all of its memory once more.
     let stood = undo.held.throttle.take().map(Throttle::end);
-    let seized = SeizedProcess::seize(pid, probe);
+    let seized = SeizedProcess::seize(pid, told_by);
     record.enter(Phase::Freeze);
     record.stands_still();
     let avoided = subject.vdso_to_keep_out_of();

@@ -1,10 +1,12 @@
-//! Which way the kernel is asked for what it knows of threads: a probe, which tells of all at once, is loaded while the memory is
-//! copied.
+//! Which way the kernel is asked for what it knows of threads: the kernel module and a probe tell of all at once. A probe is loaded
+//! while the memory is copied.
 
 use std::thread::JoinHandle;
 
 use migrate_linux::error::Error as LinuxError;
-use migrate_linux::thread_probe::{BoundProbe, ThreadProbe};
+use migrate_linux::kernel_module::KernelModule;
+use migrate_linux::kernel_state::KernelStateSource;
+use migrate_linux::thread_probe::ThreadProbe;
 
 use crate::error::{Error, Result};
 use crate::plan::KernelStateChoice;
@@ -12,70 +14,107 @@ use crate::plan::KernelStateChoice;
 /// With fewer threads than this, loading the probe costs more than it saves.
 const MANY: u64 = 16;
 
-/// A probe that is being loaded, or none.
+/// Who tells of all threads at once, perhaps a probe that is being loaded; or nobody.
 #[derive(Debug)]
 pub struct Loading {
     choice: KernelStateChoice,
-    probe: Option<Probe>,
+    source: Option<Source>,
 }
 
 #[derive(Debug)]
-enum Probe {
+enum Source {
     Begun(JoinHandle<Loaded>),
     Done(Loaded),
 }
 
-type Loaded = std::result::Result<BoundProbe, LinuxError>;
+type Loaded = std::result::Result<KernelStateSource, LinuxError>;
+
+/// What it would be good for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// How many threads there are.
+    pub threads: u64,
+    /// Nobody else can tell when their waits end.
+    pub waits: bool,
+    /// Among these are waits of which the kernel notes nothing: they have to be watched.
+    pub anew: bool,
+}
 
 impl Loading {
     /// Nothing is loaded.
     pub fn none() -> Loading {
-        Loading { choice: KernelStateChoice::Ptrace, probe: None }
+        Loading { choice: KernelStateChoice::Ptrace, source: None }
     }
 
-    /// Begins to load it, if it is wanted for so many threads. `waits`: only it can tell when they end.
-    pub fn begin(choice: KernelStateChoice, pid: i32, threads: u64, waits: bool) -> Loading {
-        let wanted = match choice {
-            KernelStateChoice::Auto => waits || threads >= MANY,
-            KernelStateChoice::Ebpf => true,
-            KernelStateChoice::Ptrace => false,
+    /// Opens the kernel module, or begins to load the probe.
+    ///
+    /// Err: the operator wants the module, and it cannot be used.
+    pub fn begin(choice: KernelStateChoice, pid: i32, wanted: Wanted) -> Result<Loading> {
+        let module = move || {
+            let source = KernelStateSource::Module { module: KernelModule::open()?, pid };
+            // It may not be permitted.
+            source.read().map(|_| source)
         };
-        let load = move || ThreadProbe::load()?.bind(pid);
-        // An OS thread that cannot be made is as good as a probe that cannot be loaded.
-        let probe = wanted.then(|| std::thread::Builder::new().name("probe".into()).spawn(load).ok()).flatten();
-        Loading { choice, probe: probe.map(Probe::Begun) }
+        let probe = move || Ok(KernelStateSource::Iterator(ThreadProbe::load()?.bind(pid)?));
+        let source = match choice {
+            KernelStateChoice::Ptrace => None,
+            KernelStateChoice::Kmod => {
+                let opened: Loaded = module();
+                let opened = opened.map_err(|why| Error::Refused(vec![format!("{why}; use --kernel-state auto")]))?;
+                Some(Source::Done(Ok(opened)))
+            }
+            KernelStateChoice::Ebpf => Source::begin(probe),
+            KernelStateChoice::Auto => match module() {
+                Ok(module) if !wanted.anew => Some(Source::Done(Ok(module))),
+                // Both would do for the rest.
+                Ok(module) => Source::begin(move || probe().or(Ok(module))),
+                Err(why) => {
+                    let why: LinuxError = why;
+                    tracing::debug!("{why}");
+                    (wanted.waits || wanted.threads >= MANY).then(|| Source::begin(probe)).flatten()
+                }
+            },
+        };
+        Ok(Loading { choice, source })
     }
 
     /// Waits until it is loaded, or cannot be.
     pub fn wait(&mut self) {
-        self.probe = self.probe.take().and_then(|probe| match probe {
-            Probe::Begun(loading) => loading.join().ok().map(Probe::Done),
+        self.source = self.source.take().and_then(|source| match source {
+            Source::Begun(loading) => loading.join().ok().map(Source::Done),
             done => Some(done),
         });
     }
 
     /// It, if it is known to be loaded.
-    pub fn get(&self) -> Option<&BoundProbe> {
-        match &self.probe {
-            Some(Probe::Done(loaded)) => loaded.as_ref().ok(),
+    pub fn get(&self) -> Option<&KernelStateSource> {
+        match &self.source {
+            Some(Source::Done(loaded)) => loaded.as_ref().ok(),
             _ => None,
         }
     }
 
     /// Waits until it is loaded. None: without. Err: the operator wants it, and it cannot be had.
-    pub fn finish(mut self) -> Result<Option<BoundProbe>> {
+    pub fn finish(mut self) -> Result<Option<KernelStateSource>> {
         self.wait();
-        match (self.probe, self.choice) {
-            (Some(Probe::Done(Ok(probe))), _) => Ok(Some(probe)),
-            (Some(Probe::Done(Err(why))), KernelStateChoice::Ebpf) => {
+        match (self.source, self.choice) {
+            (Some(Source::Done(Ok(source))), _) => Ok(Some(source)),
+            (Some(Source::Done(Err(why))), KernelStateChoice::Ebpf) => {
                 Err(Error::Refused(vec![format!("{why}; use --kernel-state auto")]))
             }
             (_, KernelStateChoice::Ebpf) => Err(Error::Invalid("loading the probe failed".into())),
-            (Some(Probe::Done(Err(why))), _) => {
+            (Some(Source::Done(Err(why))), _) => {
                 tracing::debug!("{why}; the threads are asked one by one");
                 Ok(None)
             }
             _ => Ok(None),
         }
+    }
+}
+
+impl Source {
+    /// None: an OS thread that cannot be made is as good as a probe that cannot be loaded.
+    fn begin(load: impl FnOnce() -> Loaded + Send + 'static) -> Option<Source> {
+        std::thread::Builder::new().name("probe".into()).spawn(load).ok().map(Source::Begun)
     }
 }

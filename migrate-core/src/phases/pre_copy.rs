@@ -10,7 +10,7 @@ use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::throttle::Throttle;
 
 use super::freeze::{Frozen, freeze};
-use super::kernel_state::Loading;
+use super::kernel_state::{Loading, Wanted};
 use super::pages::Pages;
 use super::record::Record;
 use super::standstill::while_it_stands;
@@ -85,7 +85,8 @@ impl<'r, 'o> Ready<'r, 'o> {
             objects: Mutex::default(),
         });
         let (waits, anew) = waits::look(&mut subject, &source.memory);
-        subject.probe = Loading::begin(plan.options.kernel_state, subject.pid, subject.status.threads, waits);
+        let wanted = Wanted { threads: subject.status.threads, waits, anew };
+        subject.probe = Loading::begin(plan.options.kernel_state, subject.pid, wanted)?;
         let pagemap = PageMap::open(subject.pid).doing(|| format!("open the pagemap of {}", subject.pid))?;
         let mut pages = Pages {
             source: source.clone(),

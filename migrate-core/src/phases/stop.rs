@@ -14,7 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use migrate_linux::error::Error as LinuxError;
-use migrate_linux::thread_probe::{BoundProbe, ThreadRecord, tell_time};
+use migrate_linux::kernel_state::KernelStateSource;
+use migrate_linux::thread_probe::ThreadRecord;
 use migrate_linux::tracee::{Seized, Stop, Stopped};
 use nix::errno::Errno;
 
@@ -46,7 +47,7 @@ pub struct SeizedProcess {
 
 /// Where what the kernel knows of the threads comes from.
 enum Source {
-    Probe(BoundProbe),
+    AtOnce(KernelStateSource),
     Text(Statuses),
 }
 
@@ -64,8 +65,8 @@ pub struct Standstill {
 
 impl SeizedProcess {
     /// Seizes the threads that there are. More may come: [`SeizedProcess::stop`] sees to them.
-    pub fn seize(pid: i32, probe: Option<BoundProbe>) -> Result<SeizedProcess> {
-        let source = probe.map_or_else(|| Source::Text(Statuses::new(pid)), Source::Probe);
+    pub fn seize(pid: i32, told_by: Option<KernelStateSource>) -> Result<SeizedProcess> {
+        let source = told_by.map_or_else(|| Source::Text(Statuses::new(pid)), Source::AtOnce);
         let mut process = SeizedProcess {
             pid,
             seized: BTreeSet::new(),
@@ -115,7 +116,7 @@ impl SeizedProcess {
         let status = loop {
             let seized = std::mem::take(&mut self.running);
             threads.extend(match &self.source {
-                Source::Probe(probe) => self.stop_probed(seized, probe)?,
+                Source::AtOnce(source) => self.stop_told(seized, source)?,
                 Source::Text(statuses) => self.stop_seized(seized, statuses)?,
             });
             // Whose thread has ended may be another's number by now.
@@ -132,7 +133,7 @@ impl SeizedProcess {
             }
         };
         let leftover = match self.source {
-            Source::Probe(_) => None,
+            Source::AtOnce(_) => None,
             Source::Text(statuses) => Some(statuses),
         };
         threads.sort_by_key(|t| (t.tid != t.pid, t.tid));
@@ -144,12 +145,10 @@ impl SeizedProcess {
         Ok(Standstill { threads, status, stopped, leftover })
     }
 
-    /// Stops each, and has the probe tell what it is.
-    fn stop_probed(&self, seized: Vec<Seized>, probe: &BoundProbe) -> Result<Vec<FrozenThread>> {
+    /// Stops each, and asks what all are.
+    fn stop_told(&self, seized: Vec<Seized>, source: &KernelStateSource) -> Result<Vec<FrozenThread>> {
         let all = self.wait_for_all(seized, |_| ())?;
-        let mut records = probe.read()?;
-        tell_time(&mut records);
-        let records: HashMap<i32, ThreadRecord> = records.into_iter().map(|r| (r.seen_tid, r)).collect();
+        let records: HashMap<i32, ThreadRecord> = source.read()?.into_iter().map(|r| (r.seen_tid, r)).collect();
         let mut threads = Vec::with_capacity(all.len());
         for stopped in all {
             let tid = stopped.tid();

@@ -4,7 +4,6 @@
 use migrate_linux::libc;
 use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::regs::Registers;
-use migrate_linux::thread_probe::tell_time;
 use migrate_linux::waits::{Interrupted, Wait};
 
 use super::subject::Subject;
@@ -59,9 +58,8 @@ pub fn cut(subject: &Subject, stopped: &[(i32, Registers)]) -> Cut {
         return Cut::new();
     }
     // Without, it begins anew, as it does without a probe.
-    let Some(Ok(mut records)) = subject.probe.get().map(|probe| probe.read()) else { return Cut::new() };
+    let Some(Ok(records)) = subject.probe.get().map(|probe| probe.read()) else { return Cut::new() };
     let Ok(memory) = ProcessMemory::open(subject.pid) else { return Cut::new() };
-    tell_time(&mut records);
     let record_of = |tid: i32| records.iter().find(|record| record.seen_tid == tid);
     let cut_of = |(tid, regs): &(i32, Registers)| {
         let whole = whole(&anew(regs)?, &memory)?;

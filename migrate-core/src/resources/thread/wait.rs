@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
+use migrate_linux::kernel_module::KernelModule;
 use migrate_linux::libc;
 use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::regs::{CallState, Registers};
@@ -139,15 +140,25 @@ fn time_at(memory: &ProcessMemory, address: u64, unit: i64) -> Option<i64> {
     nanoseconds(&bytes, unit)
 }
 
+/// What waits are restored with.
+pub struct There<'a> {
+    /// In the new process.
+    pub executor: &'a Executor,
+    /// The kernel module, if this host has it.
+    pub module: Option<&'a KernelModule>,
+    /// How long a wait still lasts, nanoseconds.
+    pub left: &'a dyn Fn(Wait) -> i64,
+}
+
 /// Sees to it that the waits of a new process's threads end in time. Nothing may run in these afterwards that waits, and their registers
-/// must be set. `left`: how long a wait still lasts, nanoseconds.
+/// must be set.
 pub fn restore(
     images: &mut [ThreadState],
     threads: &mut [&mut Stopped],
-    executor: &Executor,
-    left: impl Fn(Wait) -> i64,
+    there: &There<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
+    let There { executor, module, left } = there;
     let (mut noted, mut stubs) = (Vec::new(), Vec::new());
     for (n, image) in images.iter().enumerate() {
         let Some(wait) = image.wait else { continue };
@@ -164,7 +175,7 @@ pub fn restore(
                 }
             }
         } else if let Some(call) = Call::of(regs.rax, &regs).filter(|call| call.interrupted == Interrupted::Noted) {
-            noted.push((n, regs, call, left(wait)));
+            noted.push((n, regs, call, wait));
         }
     }
     for (n, there) in stubs {
@@ -175,16 +186,22 @@ pub fn restore(
     if noted.is_empty() {
         return Ok(());
     }
-    let batches: Vec<Batch> = noted.iter().map(|(_, regs, call, left)| begin(regs, call, *left)).collect();
+    let batches: Vec<Batch> = noted.iter().map(|(_, regs, call, wait)| begin(regs, call, left(*wait))).collect();
     let mut threads: HashMap<usize, &mut Stopped> =
         threads.iter_mut().map(|thread| &mut **thread).enumerate().collect();
     let mut waiting: Vec<&mut Stopped> = noted.iter().filter_map(|(n, ..)| threads.remove(n)).collect();
     let blinded = Blinded::all(noted.iter().map(|(_, regs, call, _)| (regs, call)), &executor.memory)?;
     let begun = executor.begin_waits(&mut waiting, &batches);
     blinded.show(&executor.memory)?;
-    for ((n, regs, call, _), begun) in noted.into_iter().zip(begun?) {
+    for (((n, regs, call, wait), begun), thread) in noted.into_iter().zip(begun?).zip(&waiting) {
         let goes_on = match begun {
-            Begun::Noted => regs.noted(),
+            Begun::Noted => {
+                // Without, it ends by what it was begun with, up to two milliseconds later.
+                if let Some(Err(why)) = module.map(|module| module.set_wait(thread, call.call, left(wait))) {
+                    warnings.push(why.to_string());
+                }
+                regs.noted()
+            }
             // It has looked at no descriptor: made again, it does.
             Begun::Over(_) if call.call == libc::SYS_poll as u64 => continue,
             Begun::Over(result) => regs.returned(result),
@@ -269,7 +286,7 @@ pub fn loss(renewed: &[Renewed], probed: bool) -> Option<String> {
         1 => ("a wait".into(), "begins"),
         n => (format!("{n} waits"), "begin"),
     };
-    let remedy = if probed { "" } else { "; --kernel-state ebpf can tell how much of most waits is left" };
+    let remedy = if probed { "" } else { "; --kernel-state kmod or ebpf can tell how much of most waits is left" };
     Some(format!(
         "{count} with a time-out {begins} anew there, and may last longer: that of thread {tid}, {call} of {whole:?}{}{remedy}",
         if renewed.len() > 1 { ", at most" } else { "" }
