@@ -1,0 +1,378 @@
+/* kmod-check: the module tells what is so, sets what it is told to, and refuses the rest. Says what is wrong, and fails. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/sem.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "uapi/migrate.h"
+
+#define ROOM 64
+#define THREADS 5
+#define ALL(...) ((struct migrate_read_threads){ .version = MIGRATE_VERSION, .record_size = sizeof *records, .capacity = ROOM, \
+						 .records = (uint64_t)records, __VA_ARGS__ })
+#define WHOLE(...) ((struct migrate_read_process){ .version = MIGRATE_VERSION, .record_size = sizeof *timers, .capacity = ROOM, \
+						   .timers = (uint64_t)timers, __VA_ARGS__ })
+#define EXPECT(what, ...) ((what) ? (void)0 : wrong(__LINE__, #what __VA_ARGS__))
+#define FAILS_WITH(error, call) ((call) == -1 && errno == (error) ? (void)0 : wrong(__LINE__, #call " does not fail with " #error))
+
+static struct migrate_thread records[ROOM];
+static struct migrate_timer timers[ROOM];
+static int device;
+static int failures;
+
+static void wrong(int line, const char *what)
+{
+	printf("kmod-check, line %d: %s (%s)\n", line, what, strerror(errno));
+	failures++;
+}
+
+static int64_t now(clockid_t clock)
+{
+	struct timespec time;
+
+	clock_gettime(clock, &time);
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void refusals(void)
+{
+	struct migrate_hello hello;
+	struct migrate_read_threads all;
+	struct migrate_read_process whole;
+	struct migrate_set_wait wait = { .version = MIGRATE_VERSION, .wait = MIGRATE_WAIT_SLEEP, .tid = getpid() };
+	struct migrate_set_next_timer timer = { .version = MIGRATE_VERSION, .pid = getpid() };
+
+	EXPECT(ioctl(device, MIGRATE_HELLO, &hello) == 0 && hello.version == MIGRATE_VERSION);
+	EXPECT(hello.can == (MIGRATE_CAN_SET_WAIT | MIGRATE_CAN_SET_NEXT_TIMER));
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_HELLO, 8));
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_THREADS, 8));
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_PROCESS, 8));
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_SET_WAIT, 8));
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_SET_NEXT_TIMER, 8));
+	FAILS_WITH(ENOTTY, ioctl(device, _IO('M', 0x7f)));
+	all = ALL(.pid = getpid(), .version = MIGRATE_VERSION + 1);
+	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_READ_THREADS, &all));
+	all = ALL(.pid = getpid(), .record_size = sizeof *records - 8);
+	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_READ_THREADS, &all));
+	all = ALL(.pid = getpid(), .reserved = 1);
+	FAILS_WITH(EINVAL, ioctl(device, MIGRATE_READ_THREADS, &all));
+	all = ALL(.pid = getpid(), .records = 8);
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_THREADS, &all));
+	all = ALL(.pid = getpid(), .records = 0xffffffff81000000);
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_THREADS, &all));
+	all = ALL(.pid = 0);
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_READ_THREADS, &all));
+	all = ALL(.pid = -1);
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_READ_THREADS, &all));
+	all = ALL(.pid = 2); /* kthreadd */
+	FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_THREADS, &all));
+	whole = WHOLE(.pid = 2);
+	FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_PROCESS, &whole));
+	whole = WHOLE(.pid = getpid(), .version = 0);
+	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_READ_PROCESS, &whole));
+	whole = WHOLE(.pid = getpid(), .reserved = 1);
+	FAILS_WITH(EINVAL, ioctl(device, MIGRATE_READ_PROCESS, &whole));
+	/* Not traced; not even by itself. */
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_WAIT, &wait));
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_NEXT_TIMER, &timer));
+	wait.version = 0;
+	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_SET_WAIT, &wait));
+	timer.id = -1;
+	FAILS_WITH(EINVAL, ioctl(device, MIGRATE_SET_NEXT_TIMER, &timer));
+}
+
+/* Who has no CAP_SYS_PTRACE is told nothing, not even of itself, also if somebody gave it the device. */
+static void without_privilege(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		struct migrate_read_threads all = ALL(.pid = 1);
+		struct migrate_read_process whole = WHOLE(.pid = getppid());
+
+		if (setresgid(1000, 1000, 1000) != 0 || setresuid(1000, 1000, 1000) != 0)
+			_exit(3);
+		EXPECT(open("/dev/migrate", O_RDWR) == -1 && errno == EACCES);
+		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_THREADS, &all));
+		all = ALL(.pid = getpid());
+		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_THREADS, &all));
+		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_PROCESS, &whole));
+		_exit(failures);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+struct own {
+	pthread_barrier_t *barrier;
+	int number, tid;
+	int *clear;
+	void *robust;
+	size_t robust_size;
+	char stack[16384];
+};
+
+static void *own(void *argument)
+{
+	struct own *own = argument;
+	stack_t stack = { .ss_sp = own->stack, .ss_size = sizeof own->stack };
+	char name[16];
+	sigset_t set;
+
+	snprintf(name, sizeof name, "thread %d", own->number);
+	own->tid = syscall(SYS_gettid);
+	prctl(PR_SET_NAME, name);
+	prctl(PR_SET_TIMERSLACK, 70000 + own->number);
+	prctl(PR_SET_PDEATHSIG, 30 + own->number);
+	sigaltstack(&stack, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	pthread_kill(pthread_self(), SIGUSR1);
+	prctl(40 /* PR_GET_TID_ADDRESS */, &own->clear);
+	syscall(SYS_get_robust_list, 0, &own->robust, &own->robust_size);
+	if (own->number == 1)
+		syscall(SYS_unshare, 0x200 /* CLONE_FS */);
+	pthread_barrier_wait(own->barrier);
+	pthread_barrier_wait(own->barrier);
+	return NULL;
+}
+
+static void threads(void)
+{
+	static struct own all[THREADS];
+	pthread_barrier_t barrier;
+	pthread_t made[THREADS];
+	struct migrate_read_threads request;
+	int64_t before;
+
+	pthread_barrier_init(&barrier, NULL, THREADS + 1);
+	for (int i = 0; i < THREADS; i++) {
+		all[i] = (struct own){ .barrier = &barrier, .number = i };
+		pthread_create(&made[i], NULL, own, &all[i]);
+	}
+	pthread_barrier_wait(&barrier);
+	before = now(CLOCK_MONOTONIC);
+	request = ALL(.pid = getpid());
+	EXPECT(ioctl(device, MIGRATE_READ_THREADS, &request) == 0 && request.count == THREADS + 1);
+	EXPECT((int64_t)request.now >= before && (int64_t)request.now <= now(CLOCK_MONOTONIC));
+	EXPECT(request.boot_now >= request.now);
+	EXPECT(records[0].tid == getpid() && records[0].own_pid == getpid());
+	for (int i = 0; i < THREADS; i++) {
+		const struct migrate_thread *told = NULL;
+		char name[16];
+
+		for (int k = 0; k < THREADS + 1; k++)
+			if (records[k].tid == all[i].tid)
+				told = &records[k];
+		if (!told) {
+			wrong(__LINE__, "a thread is missing");
+			continue;
+		}
+		snprintf(name, sizeof name, "thread %d", i);
+		EXPECT(strcmp((const char *)told->name, name) == 0);
+		EXPECT(told->own_tid == all[i].tid && told->own_pid == getpid() && told->exit_state == 0);
+		EXPECT(told->timer_slack == 70000u + i && told->parent_death_signal == 30 + i);
+		EXPECT(told->stack_address == (uint64_t)all[i].stack && told->stack_size == sizeof all[i].stack);
+		EXPECT(told->pending == 1u << (SIGUSR1 - 1) && told->shared_pending == 0);
+		EXPECT(told->robust_list == (uint64_t)all[i].robust);
+		EXPECT(told->clear_child_tid == (uint64_t)all[i].clear);
+		EXPECT(told->uid[0] == 0 && told->gid[3] == 0 && told->effective != 0 && told->seccomp == 0 && told->filters == 0);
+		EXPECT(told->parted == (i == 1 ? MIGRATE_OWN_DIRECTORIES : 0u));
+		EXPECT(told->unusual == 0);
+	}
+	/* The room is not left. */
+	memset(records, 0x5a, sizeof records);
+	request = ALL(.pid = getpid(), .capacity = 2);
+	EXPECT(ioctl(device, MIGRATE_READ_THREADS, &request) == 0 && request.count == THREADS + 1);
+	EXPECT(records[1].tid != 0x5a5a5a5a && records[2].tid == 0x5a5a5a5a);
+	request = ALL(.pid = getpid(), .capacity = 0, .records = 0);
+	EXPECT(ioctl(device, MIGRATE_READ_THREADS, &request) == 0 && request.count == THREADS + 1);
+	/* By any of them. */
+	request = ALL(.pid = all[0].tid);
+	EXPECT(ioctl(device, MIGRATE_READ_THREADS, &request) == 0 && request.count == THREADS + 1);
+	pthread_barrier_wait(&barrier);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(made[i], NULL);
+}
+
+static void handler(int signal) { (void)signal; }
+
+static void process(void)
+{
+	struct kernel_action { uint64_t handler, flags, restorer, mask; } action;
+	struct sigaction mine = { .sa_handler = handler, .sa_flags = SA_RESTART | SA_ONSTACK };
+	struct itimerval real = { { 7, 0 }, { 1000, 0 } }, virtual = { { 3, 0 }, { 500, 0 } };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2, .sigev_value.sival_ptr = (void *)0x1234567 };
+	struct itimerspec often = { { 0, 1000000 }, { 0, 1000000 } }, late = { { 0, 0 }, { 100, 0 } };
+	struct migrate_read_process whole = WHOLE(.pid = getpid());
+	int set = semget(IPC_PRIVATE, 1, 0600);
+	struct sembuf raise = { .sem_op = 1, .sem_flg = SEM_UNDO };
+	timer_t first, second;
+	sigset_t blocked;
+
+	EXPECT(ioctl(device, MIGRATE_READ_PROCESS, &whole) == 0 && whole.count == 0 && whole.has == 0);
+	sigemptyset(&mine.sa_mask);
+	sigaddset(&mine.sa_mask, SIGINT);
+	sigaction(SIGUSR1, &mine, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	setitimer(ITIMER_REAL, &real, NULL);
+	setitimer(ITIMER_VIRTUAL, &virtual, NULL);
+	EXPECT(semop(set, &raise, 1) == 0);
+	/* SIGUSR2 comes once, and is missed from then on. */
+	EXPECT(timer_create(CLOCK_MONOTONIC, &event, &first) == 0 && timer_settime(first, 0, &often, NULL) == 0);
+	event.sigev_notify = SIGEV_NONE;
+	EXPECT(timer_create(CLOCK_BOOTTIME, &event, &second) == 0 && timer_settime(second, 0, &late, NULL) == 0);
+	usleep(50000);
+	EXPECT(ioctl(device, MIGRATE_READ_PROCESS, &whole) == 0);
+	for (int i = 0; i < 64; i++) {
+		EXPECT(syscall(SYS_rt_sigaction, i + 1, NULL, &action, 8) == 0);
+		EXPECT(memcmp(&action, &whole.actions[i], sizeof action) == 0);
+	}
+	EXPECT(whole.brk == (uint64_t)syscall(SYS_brk, 0) && whole.brk_start <= whole.brk && whole.brk_start != 0);
+	EXPECT(whole.intervals[0].interval == 7000000000 && whole.intervals[0].left < 1000000000000 && whole.intervals[0].left > 900000000000);
+	EXPECT(whole.intervals[1].interval == 3000000000 && whole.intervals[1].left <= 501000000000 && whole.intervals[1].left > 400000000000);
+	EXPECT(whole.intervals[2].interval == 0 && whole.intervals[2].left == 0);
+	EXPECT(whole.shared_pending == 1u << (SIGUSR2 - 1));
+	EXPECT(whole.has == MIGRATE_MAY_UNDO);
+	EXPECT(whole.count == 2 && whole.next_timer == 2);
+	for (int i = 0; i < 2; i++) {
+		const struct migrate_timer *timer = &timers[i];
+
+		EXPECT(timer->value == 0x1234567 && timer->signal == SIGUSR2);
+		if (timer->id == 0) {
+			EXPECT(timer->clock == CLOCK_MONOTONIC && timer->notify == SIGEV_SIGNAL && timer->interval == 1000000);
+			EXPECT(timer->state == MIGRATE_TIMER_SIGNAL_WAITS);
+		} else {
+			EXPECT(timer->id == 1 && timer->clock == CLOCK_BOOTTIME && timer->notify == SIGEV_NONE && timer->interval == 0);
+			EXPECT(timer->left > 90000000000 && timer->left <= 100000000000 && timer->state == 0);
+		}
+	}
+	memset(timers, 0x5a, sizeof timers);
+	whole = WHOLE(.pid = getpid(), .capacity = 1);
+	EXPECT(ioctl(device, MIGRATE_READ_PROCESS, &whole) == 0 && whole.count == 2);
+	EXPECT(timers[0].id != 0x5a5a5a5a && timers[1].id == 0x5a5a5a5a);
+	timer_delete(first);
+	timer_delete(second);
+	semctl(set, 0, IPC_RMID);
+}
+
+/* What a child waits in, for 1000 s; then, if it was told to, it makes a timer, and ends with that one's ID. */
+static int waits_in(int which)
+{
+	static uint32_t word = 7;
+	struct timespec time = { 1000, 0 };
+
+	switch (which) {
+	case 0:
+		return syscall(SYS_nanosleep, &time, NULL) == 0;
+	case 1:
+		return syscall(SYS_clock_nanosleep, CLOCK_BOOTTIME, 0, &time, NULL) == 0;
+	case 2:
+		return syscall(SYS_poll, NULL, 0, 1000000) == 0;
+	default:
+		return syscall(SYS_futex, &word, FUTEX_WAIT, 7, &time, NULL, 0) == -1 && errno == ETIMEDOUT;
+	}
+}
+
+static void wait_end(int which, uint32_t kind, int64_t left)
+{
+	struct migrate_set_wait wait = { .version = MIGRATE_VERSION, .wait = kind, .left = left };
+	struct migrate_set_next_timer timer = { .version = MIGRATE_VERSION, .id = 12345 };
+	struct migrate_read_threads all;
+	int64_t began, took;
+	int status;
+	pid_t pid = fork(), other;
+
+	if (pid == 0) {
+		timer_t made;
+		struct sigevent event = { .sigev_notify = SIGEV_NONE };
+
+		if (!waits_in(which))
+			_exit(2);
+		_exit(syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &made) == 0 && *(int *)&made == 12345 ? 0 : 3);
+	}
+	wait.tid = timer.pid = pid;
+	usleep(100000);
+	EXPECT(ptrace(PTRACE_SEIZE, pid, NULL, 0) == 0);
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_WAIT, &wait)); /* it runs */
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_NEXT_TIMER, &timer));
+	EXPECT(ptrace(PTRACE_INTERRUPT, pid, NULL, 0) == 0 && waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	all = ALL(.pid = pid);
+	EXPECT(ioctl(device, MIGRATE_READ_THREADS, &all) == 0 && all.count == 1 && records[0].wait == kind);
+	for (uint32_t no = MIGRATE_WAIT_NONE; no <= MIGRATE_WAIT_OTHER + 1; no++)
+		if (no != kind) {
+			wait.wait = no;
+			FAILS_WITH(ESTALE, ioctl(device, MIGRATE_SET_WAIT, &wait));
+		}
+	wait.wait = kind;
+	other = fork();
+	if (other == 0) { /* another one than its tracer */
+		failures = 0;
+		FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_WAIT, &wait));
+		_exit(failures);
+	}
+	EXPECT(waitpid(other, &status, 0) == other && status == 0);
+	EXPECT(ioctl(device, MIGRATE_SET_NEXT_TIMER, &timer) == 0);
+	began = now(CLOCK_MONOTONIC);
+	EXPECT(ioctl(device, MIGRATE_SET_WAIT, &wait) == 0);
+	EXPECT(ptrace(PTRACE_DETACH, pid, NULL, 0) == 0);
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	took = now(CLOCK_MONOTONIC) - began;
+	if (status != 0)
+		printf("wait %d ends with %d\n", which, WEXITSTATUS(status));
+	EXPECT(status == 0);
+	printf("wait %d: to end after %lld us, ended after %lld\n", which, (long long)left / 1000, (long long)took / 1000);
+	EXPECT(took >= left && took < (left > 0 ? left : 0) + 500000000);
+}
+
+int main(void)
+{
+	int status;
+	pid_t pid;
+
+	setvbuf(stdout, NULL, _IONBF, 0);
+	device = open("/dev/migrate", O_RDWR | O_CLOEXEC);
+	if (device < 0) {
+		perror("/dev/migrate");
+		return 1;
+	}
+	refusals();
+	without_privilege();
+	threads();
+	/* In a process that has never had threads. */
+	pid = fork();
+	if (pid == 0) {
+		process();
+		_exit(failures != 0);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+	wait_end(0, MIGRATE_WAIT_SLEEP, 200000000);
+	wait_end(1, MIGRATE_WAIT_SLEEP, 200000000);
+	wait_end(2, MIGRATE_WAIT_POLL, 200500000);
+	wait_end(3, MIGRATE_WAIT_FUTEX, 200000000);
+	wait_end(0, MIGRATE_WAIT_SLEEP, 0);
+	wait_end(2, MIGRATE_WAIT_POLL, -1000000000000000);
+	wait_end(3, MIGRATE_WAIT_FUTEX, -5);
+	return failures != 0;
+}
