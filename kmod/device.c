@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* /dev/migrate: what moving processes to another host needs of the kernel, and programs cannot ask it for. */
+#include <linux/err.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "migrate.h"
@@ -14,6 +17,71 @@ static long hello(struct migrate_hello __user *to)
 	return copy_to_user(to, &hello, sizeof(hello)) ? -EFAULT : 0;
 }
 
+/* What there is of an open file. */
+struct opened {
+	struct mutex lock; /* of what follows */
+	struct watch *watch;
+};
+
+static int open(struct inode *inode, struct file *file)
+{
+	struct opened *opened = kzalloc(sizeof(*opened), GFP_KERNEL_ACCOUNT);
+
+	if (!opened)
+		return -ENOMEM;
+	mutex_init(&opened->lock);
+	file->private_data = opened;
+	return nonseekable_open(inode, file);
+}
+
+static int release(struct inode *inode, struct file *file)
+{
+	struct opened *opened = file->private_data;
+
+	if (opened->watch)
+		end_watch(opened->watch);
+	kfree(opened);
+	return 0;
+}
+
+static long watch(struct opened *opened, const struct migrate_watch __user *from)
+{
+	struct migrate_watch request;
+	struct task_struct *task;
+	struct watch *watch;
+
+	if (copy_from_user(&request, from, sizeof(request)))
+		return -EFAULT;
+	if (request.version != MIGRATE_VERSION)
+		return -EPROTO;
+	if (opened->watch)
+		return -EBUSY;
+	task = get_target(request.pid);
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	watch = begin_watch(task);
+	put_target(task);
+	if (IS_ERR(watch))
+		return PTR_ERR(watch);
+	opened->watch = watch;
+	return 0;
+}
+
+/* These have to do with what is watched: one at a time. */
+static long about_watch(struct opened *opened, unsigned int command, void __user *request)
+{
+	long result = mutex_lock_interruptible(&opened->lock);
+
+	if (result)
+		return result;
+	if (command == MIGRATE_WATCH)
+		result = watch(opened, request);
+	else
+		result = read_threads(request, opened->watch);
+	mutex_unlock(&opened->lock);
+	return result;
+}
+
 static long command(struct file *file, unsigned int command, unsigned long argument)
 {
 	void __user *request = (void __user *)argument;
@@ -22,7 +90,8 @@ static long command(struct file *file, unsigned int command, unsigned long argum
 	case MIGRATE_HELLO:
 		return hello(request);
 	case MIGRATE_READ_THREADS:
-		return read_threads(request);
+	case MIGRATE_WATCH:
+		return about_watch(file->private_data, command, request);
 	case MIGRATE_READ_PROCESS:
 		return read_process(request);
 	case MIGRATE_SET_WAIT:
@@ -35,7 +104,8 @@ static long command(struct file *file, unsigned int command, unsigned long argum
 
 static const struct file_operations operations = {
 	.owner = THIS_MODULE,
-	.open = nonseekable_open,
+	.open = open,
+	.release = release,
 	.unlocked_ioctl = command,
 };
 
@@ -49,6 +119,7 @@ static struct miscdevice device = {
 static int __init begin(void)
 {
 	threads_init();
+	watch_init();
 	return misc_register(&device);
 }
 

@@ -31,9 +31,21 @@ enum migrate_wait interrupted_in(const struct task_struct *task);
 long set_wait(const struct migrate_set_wait __user *from);
 long set_next_timer(const struct migrate_set_next_timer __user *from);
 
+/* watch.c */
+
+struct watch;
+void watch_init(void);
+bool can_watch(void);
+struct watch *begin_watch(struct task_struct *task);
+/* May wait for as long as any processor takes to do something else. */
+void end_watch(struct watch *watch);
+bool watches(const struct watch *watch, struct task_struct *task);
+/* Of a thread of the process that it watches. */
+void read_cut(struct migrate_thread *to, struct watch *watch, const struct task_struct *task);
+
 /* threads.c, process.c */
 
-long read_threads(struct migrate_read_threads __user *request);
+long read_threads(struct migrate_read_threads __user *request, struct watch *watch);
 long read_process(struct migrate_read_process __user *request);
 void threads_init(void);
 

@@ -63,6 +63,8 @@ u32 features(void)
 #ifdef NEXT_TIMER
 	can |= MIGRATE_CAN_SET_NEXT_TIMER;
 #endif
+	if (can_watch())
+		can |= MIGRATE_CAN_WATCH;
 	return can;
 }
 

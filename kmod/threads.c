@@ -119,7 +119,7 @@ static void read_thread(struct migrate_thread *record, struct task_struct *task,
 		memcpy(record->restart, &task->restart_block.futex, sizeof(record->restart)); /* the largest of them */
 }
 
-long read_threads(struct migrate_read_threads __user *to)
+long read_threads(struct migrate_read_threads __user *to, struct watch *watch)
 {
 	struct migrate_read_threads request;
 	struct task_struct *target, *task;
@@ -134,7 +134,7 @@ long read_threads(struct migrate_read_threads __user *to)
 		return -EFAULT;
 	if (request.version != MIGRATE_VERSION || request.record_size != sizeof(*records))
 		return -EPROTO;
-	if (request.reserved)
+	if (request.watched)
 		return -EINVAL;
 	target = get_target(request.pid);
 	if (IS_ERR(target))
@@ -147,9 +147,13 @@ long read_threads(struct migrate_read_threads __user *to)
 		return -ENOMEM;
 	}
 	rcu_read_lock();
+	request.watched = watches(watch, target);
 	for_each_thread(target, task) {
-		if (count < room)
+		if (count < room) {
 			read_thread(&records[count], task, rcu_dereference(target->group_leader));
+			if (request.watched)
+				read_cut(&records[count], watch, task);
+		}
 		count++;
 	}
 	request.now = ktime_get_ns();

@@ -17,6 +17,7 @@
 /* What this module can do on this kernel. */
 #define MIGRATE_CAN_SET_WAIT 1
 #define MIGRATE_CAN_SET_NEXT_TIMER 2
+#define MIGRATE_CAN_WATCH 4
 
 struct migrate_hello {
 	__u32 version; /* out: MIGRATE_VERSION */
@@ -79,6 +80,10 @@ struct migrate_thread {
 	__u32 group_count; /* may be more than there is room for */
 	__u32 groups[MIGRATE_GROUPS];
 	__u64 restart[5]; /* of a wait: what struct restart_block holds behind its function */
+	/* Of the last wait that was cut short while this file watched the process: when it would have ended, and when that was. */
+	__u64 cut_end; /* CLOCK_MONOTONIC of the host, like the other one */
+	__u64 cut_at;
+	__u64 cuts; /* how many were; 0: none */
 };
 
 struct migrate_read_threads {
@@ -90,7 +95,7 @@ struct migrate_read_threads {
 	__u64 now;	/* out: CLOCK_MONOTONIC of the host when they were read */
 	__u64 boot_now; /* out: CLOCK_BOOTTIME of it */
 	__u32 count;	/* out: threads that there are; the room holds the first of them */
-	__u32 reserved;
+	__u32 watched;	/* 0; out: 1 if this file watches the process */
 };
 
 struct migrate_action {
@@ -164,21 +169,29 @@ struct migrate_set_next_timer {
 	__u32 reserved;
 };
 
+/* From now on until the file is closed, waits of this process are watched: see migrate_thread.cuts. EBUSY: it watches one already. */
+struct migrate_watch {
+	__u32 version; /* MIGRATE_VERSION */
+	__s32 pid;
+};
+
 #define MIGRATE_HELLO _IOR('M', 0x60, struct migrate_hello)
 #define MIGRATE_READ_THREADS _IOWR('M', 0x61, struct migrate_read_threads)
 #define MIGRATE_READ_PROCESS _IOWR('M', 0x62, struct migrate_read_process)
 #define MIGRATE_SET_WAIT _IOW('M', 0x63, struct migrate_set_wait)
 #define MIGRATE_SET_NEXT_TIMER _IOW('M', 0x64, struct migrate_set_next_timer)
+#define MIGRATE_WATCH _IOW('M', 0x65, struct migrate_watch)
 
 /* No gaps, nothing that another compiler could lay out otherwise. */
 #ifndef __cplusplus
 _Static_assert(sizeof(struct migrate_hello) == 8, "migrate_hello");
-_Static_assert(sizeof(struct migrate_thread) == 392, "migrate_thread");
+_Static_assert(sizeof(struct migrate_thread) == 416, "migrate_thread");
 _Static_assert(sizeof(struct migrate_read_threads) == 48, "migrate_read_threads");
 _Static_assert(sizeof(struct migrate_timer) == 64, "migrate_timer");
 _Static_assert(sizeof(struct migrate_read_process) == 2160, "migrate_read_process");
 _Static_assert(sizeof(struct migrate_set_wait) == 24, "migrate_set_wait");
 _Static_assert(sizeof(struct migrate_set_next_timer) == 16, "migrate_set_next_timer");
+_Static_assert(sizeof(struct migrate_watch) == 8, "migrate_watch");
 #endif
 
 #endif

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use uapi::{Hello, ReadProcess, ReadThreads, SetNextTimer, SetWait, Thread, Timer, VERSION};
+use uapi::{Hello, ReadProcess, ReadThreads, SetNextTimer, SetWait, Thread, Timer, VERSION, Watch};
 
 use crate::error::{Context, Error, Result};
 use crate::thread_probe::{self, ThreadRecord};
@@ -144,6 +144,21 @@ impl KernelModule {
         }
     }
 
+    /// Watches waits of a process that are cut short, until this is dropped, which takes some milliseconds: its records tell of them then.
+    /// Ok(false): this kernel does not show them.
+    ///
+    /// # Errors
+    /// As [`KernelModule::read_threads`]; it watches a process already.
+    pub fn watch(&self, pid: i32) -> Result<bool> {
+        if self.can & uapi::CAN_WATCH == 0 {
+            return Ok(false);
+        }
+        let mut request = Watch { version: VERSION, pid };
+        // SAFETY: this request reads this structure.
+        let watches = unsafe { self.call(uapi::WATCH, &mut request) };
+        watches.doing(|| format!("watch the waits of process {pid} by the kernel module")).map(|()| true)
+    }
+
     /// Whether [`KernelModule::set_next_timer`] works on this kernel.
     pub fn sets_next_timer(&self) -> bool {
         self.can & uapi::CAN_SET_NEXT_TIMER != 0
@@ -213,9 +228,9 @@ fn recorded(record: &Thread, request: &ReadThreads) -> ThreadRecord {
         boot_now: request.boot_now,
         read_at: 0,
         restart: record.restart,
-        cut_end: 0,
-        cut_at: 0,
-        cuts: 0,
-        watched: 0,
+        cut_end: record.cut_end,
+        cut_at: record.cut_at,
+        cuts: record.cuts,
+        watched: request.watched.into(),
     }
 }

@@ -15,6 +15,8 @@ pub enum KernelStateSource {
         module: KernelModule,
         /// The process.
         pid: i32,
+        /// Its waits are watched, also those of which the kernel notes nothing.
+        watches: bool,
     },
 }
 
@@ -34,7 +36,7 @@ impl KernelStateSource {
     pub fn read(&self) -> Result<Vec<ThreadRecord>> {
         let mut records = match self {
             KernelStateSource::Iterator(probe) => probe.read(),
-            KernelStateSource::Module { module, pid } => module.read_threads(*pid),
+            KernelStateSource::Module { module, pid, .. } => module.read_threads(*pid),
         }?;
         tell_time(&mut records);
         Ok(records)

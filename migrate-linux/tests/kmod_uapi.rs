@@ -32,11 +32,13 @@ fn facts() -> Vec<(String, u64)> {
         "migrate_read_process" ReadProcess,
         "migrate_set_wait" SetWait,
         "migrate_set_next_timer" SetNextTimer,
+        "migrate_watch" Watch,
     );
     let numbers = [
         ("MIGRATE_VERSION", VERSION.into()),
         ("MIGRATE_CAN_SET_WAIT", CAN_SET_WAIT.into()),
         ("MIGRATE_CAN_SET_NEXT_TIMER", CAN_SET_NEXT_TIMER.into()),
+        ("MIGRATE_CAN_WATCH", CAN_WATCH.into()),
         ("MIGRATE_WAIT_SLEEP", WAIT_SLEEP.into()),
         ("MIGRATE_WAIT_POLL", WAIT_POLL.into()),
         ("MIGRATE_WAIT_FUTEX", WAIT_FUTEX.into()),
@@ -52,6 +54,7 @@ fn facts() -> Vec<(String, u64)> {
         ("MIGRATE_READ_PROCESS", READ_PROCESS),
         ("MIGRATE_SET_WAIT", SET_WAIT),
         ("MIGRATE_SET_NEXT_TIMER", SET_NEXT_TIMER),
+        ("MIGRATE_WATCH", WATCH),
     ];
     facts.extend(numbers.map(|(name, value)| (name.to_owned(), value)));
     facts

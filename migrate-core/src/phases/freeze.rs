@@ -15,7 +15,7 @@ use super::kernel_state::Loading;
 use super::pages::Pages;
 use super::pre_copy::Precopied;
 use super::record::Record;
-use super::stop::{SeizedProcess, Standstill, Statuses};
+use super::stop::{Leftover, SeizedProcess, Standstill};
 use super::subject::Subject;
 use super::undo::UndoList;
 use super::waits;
@@ -42,7 +42,7 @@ pub struct FrozenProcess {
     pub job_control: JobControl,
     /// Its POSIX timers.
     pub timers: Vec<PosixTimer>,
-    _leftover: Option<Statuses>,
+    _leftover: Option<Leftover>,
     /// In it, once it is there.
     pub executor: Option<Executor>,
     /// Address of a `syscall` instruction in its code.
@@ -102,7 +102,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         status,
         job_control: JobControl { stopped, continued: false },
         timers: Vec::new(),
-        _leftover: leftover,
+        _leftover: Some(leftover),
         executor: None,
         gadget: 0,
         pinned: false,

@@ -51,9 +51,9 @@ impl Loading {
     /// Err: the operator wants the module, and it cannot be used.
     pub fn begin(choice: KernelStateChoice, pid: i32, wanted: Wanted) -> Result<Loading> {
         let module = move || {
-            let source = KernelStateSource::Module { module: KernelModule::open()?, pid };
-            // It may not be permitted.
-            source.read().map(|_| source)
+            let module = KernelModule::open()?;
+            let watches = module.watch(pid)?;
+            Ok(KernelStateSource::Module { module, pid, watches })
         };
         let probe = move || Ok(KernelStateSource::Iterator(ThreadProbe::load()?.bind(pid)?));
         let source = match choice {
@@ -65,9 +65,11 @@ impl Loading {
             }
             KernelStateChoice::Ebpf => Source::begin(probe),
             KernelStateChoice::Auto => match module() {
-                Ok(module) if !wanted.anew => Some(Source::Done(Ok(module))),
-                // Both would do for the rest.
-                Ok(module) => Source::begin(move || probe().or(Ok(module))),
+                // Either would do for the rest.
+                Ok(module @ KernelStateSource::Module { watches: false, .. }) if wanted.anew => {
+                    Source::begin(move || probe().or(Ok(module)))
+                }
+                Ok(module) => Some(Source::Done(Ok(module))),
                 Err(why) => {
                     let why: LinuxError = why;
                     tracing::debug!("{why}");

@@ -51,6 +51,11 @@ enum Source {
     Text(Statuses),
 }
 
+/// What was read from: many files, or what watches waits.
+pub struct Leftover {
+    _source: Source,
+}
+
 /// A process of which every thread stands.
 pub struct Standstill {
     /// The first one comes first.
@@ -59,8 +64,8 @@ pub struct Standstill {
     pub status: Status,
     /// It is stopped by job control.
     pub stopped: bool,
-    /// For being dropped once the process runs again: closing so many files takes time.
-    pub leftover: Option<Statuses>,
+    /// For being dropped once the process runs again: closing it takes time.
+    pub leftover: Leftover,
 }
 
 impl SeizedProcess {
@@ -132,17 +137,13 @@ impl SeizedProcess {
                 break status;
             }
         };
-        let leftover = match self.source {
-            Source::AtOnce(_) => None,
-            Source::Text(statuses) => Some(statuses),
-        };
         threads.sort_by_key(|t| (t.tid != t.pid, t.tid));
         let Some(first) = threads.first_mut().filter(|t| t.tid == t.pid) else {
             return Err(Error::Refused(vec![format!("the first thread of {pid} has ended")]));
         };
         // It may have been continued since.
         let stopped = self.saw_group_stop.get() && first.stopped.is_group_stopped()?;
-        Ok(Standstill { threads, status, stopped, leftover })
+        Ok(Standstill { threads, status, stopped, leftover: Leftover { _source: self.source } })
     }
 
     /// Stops each, and asks what all are.
@@ -283,7 +284,7 @@ fn by_text(pid: i32, stopped: Stopped, status: io::Result<Status>) -> Result<Fro
 
 /// The threads' status files.
 #[derive(Debug)]
-pub struct Statuses {
+struct Statuses {
     pid: i32,
     open: HashMap<i32, File>,
 }

@@ -6,6 +6,8 @@ pub const VERSION: u32 = 1;
 pub const CAN_SET_WAIT: u32 = 1;
 /// In [`Hello::can`]: [`SET_NEXT_TIMER`] works.
 pub const CAN_SET_NEXT_TIMER: u32 = 2;
+/// In [`Hello::can`]: [`WATCH`] works.
+pub const CAN_WATCH: u32 = 4;
 /// In [`Thread::wait`] and [`SetWait::wait`].
 pub const WAIT_SLEEP: u32 = 1;
 /// Likewise.
@@ -57,7 +59,7 @@ plain! {
     }
 
     /// `struct migrate_thread`
-    struct Thread, 392 {
+    struct Thread, 416 {
         tid: i32,
         own_tid: i32,
         own_pid: i32,
@@ -92,6 +94,9 @@ plain! {
         group_count: u32,
         groups: [u32; GROUPS],
         restart: [u64; 5],
+        cut_end: u64,
+        cut_at: u64,
+        cuts: u64,
     }
 
     /// `struct migrate_read_threads`
@@ -104,7 +109,7 @@ plain! {
         now: u64,
         boot_now: u64,
         count: u32,
-        reserved: u32,
+        watched: u32,
     }
 
     /// `struct migrate_action`
@@ -170,6 +175,12 @@ plain! {
         id: i32,
         reserved: u32,
     }
+
+    /// `struct migrate_watch`
+    struct Watch, 8 {
+        version: u32,
+        pid: i32,
+    }
 }
 
 /// MIGRATE_HELLO
@@ -180,5 +191,7 @@ pub const READ_THREADS: u64 = nix::request_code_readwrite!(b'M', 0x61, size_of::
 pub const READ_PROCESS: u64 = nix::request_code_readwrite!(b'M', 0x62, size_of::<ReadProcess>());
 /// MIGRATE_SET_WAIT
 pub const SET_WAIT: u64 = nix::request_code_write!(b'M', 0x63, size_of::<SetWait>());
+/// MIGRATE_WATCH
+pub const WATCH: u64 = nix::request_code_write!(b'M', 0x65, size_of::<Watch>());
 /// MIGRATE_SET_NEXT_TIMER
 pub const SET_NEXT_TIMER: u64 = nix::request_code_write!(b'M', 0x64, size_of::<SetNextTimer>());

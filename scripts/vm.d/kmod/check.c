@@ -58,9 +58,16 @@ static void refusals(void)
 	struct migrate_read_process whole;
 	struct migrate_set_wait wait = { .version = MIGRATE_VERSION, .wait = MIGRATE_WAIT_SLEEP, .tid = getpid() };
 	struct migrate_set_next_timer timer = { .version = MIGRATE_VERSION, .pid = getpid() };
+	struct migrate_watch watch = { .version = MIGRATE_VERSION, .pid = 2 };
 
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_WATCH, 8));
+	FAILS_WITH(EPERM, ioctl(device, MIGRATE_WATCH, &watch));
+	watch.pid = -1;
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_WATCH, &watch));
+	watch.version = 0;
+	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_WATCH, &watch));
 	EXPECT(ioctl(device, MIGRATE_HELLO, &hello) == 0 && hello.version == MIGRATE_VERSION);
-	EXPECT(hello.can == (MIGRATE_CAN_SET_WAIT | MIGRATE_CAN_SET_NEXT_TIMER));
+	EXPECT(hello.can == (MIGRATE_CAN_SET_WAIT | MIGRATE_CAN_SET_NEXT_TIMER | MIGRATE_CAN_WATCH));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_HELLO, 8));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_THREADS, 8));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_PROCESS, 8));
@@ -71,7 +78,7 @@ static void refusals(void)
 	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_READ_THREADS, &all));
 	all = ALL(.pid = getpid(), .record_size = sizeof *records - 8);
 	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_READ_THREADS, &all));
-	all = ALL(.pid = getpid(), .reserved = 1);
+	all = ALL(.pid = getpid(), .watched = 1);
 	FAILS_WITH(EINVAL, ioctl(device, MIGRATE_READ_THREADS, &all));
 	all = ALL(.pid = getpid(), .records = 8);
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_THREADS, &all));
@@ -107,6 +114,7 @@ static void without_privilege(void)
 	if (pid == 0) {
 		struct migrate_read_threads all = ALL(.pid = 1);
 		struct migrate_read_process whole = WHOLE(.pid = getppid());
+		struct migrate_watch watch = { .version = MIGRATE_VERSION, .pid = getpid() };
 
 		if (setresgid(1000, 1000, 1000) != 0 || setresuid(1000, 1000, 1000) != 0)
 			_exit(3);
@@ -115,6 +123,7 @@ static void without_privilege(void)
 		all = ALL(.pid = getpid());
 		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_THREADS, &all));
 		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_PROCESS, &whole));
+		FAILS_WITH(EPERM, ioctl(device, MIGRATE_WATCH, &watch));
 		_exit(failures);
 	}
 	EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
@@ -196,7 +205,7 @@ static void threads(void)
 		EXPECT(told->clear_child_tid == (uint64_t)all[i].clear);
 		EXPECT(told->uid[0] == 0 && told->gid[3] == 0 && told->effective != 0 && told->seccomp == 0 && told->filters == 0);
 		EXPECT(told->parted == (i == 1 ? MIGRATE_OWN_DIRECTORIES : 0u));
-		EXPECT(told->unusual == 0);
+		EXPECT(told->unusual == 0 && told->cuts == 0 && told->cut_end == 0 && told->cut_at == 0);
 	}
 	/* The room is not left. */
 	memset(records, 0x5a, sizeof records);
@@ -346,6 +355,56 @@ static void wait_end(int which, uint32_t kind, int64_t left)
 	EXPECT(took >= left && took < (left > 0 ? left : 0) + 500000000);
 }
 
+/* A wait of which the kernel notes nothing when it is cut short, which happens twice. */
+static void watch(void)
+{
+	struct migrate_watch watch = { .version = MIGRATE_VERSION };
+	struct migrate_read_threads all;
+	struct timespec time = { 1000, 0 };
+	int status, other;
+	int64_t began = now(CLOCK_MONOTONIC), end;
+	sigset_t set;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		sigemptyset(&set);
+		for (;;)
+			syscall(SYS_rt_sigtimedwait, &set, NULL, &time, 8);
+	}
+	watch.pid = pid;
+	other = open("/dev/migrate", O_RDWR | O_CLOEXEC);
+	usleep(100000);
+	end = now(CLOCK_MONOTONIC) + 1000000000000;
+	EXPECT(ioctl(other, MIGRATE_WATCH, &watch) == 0);
+	FAILS_WITH(EBUSY, ioctl(other, MIGRATE_WATCH, &watch));
+	all = ALL(.pid = pid);
+	EXPECT(ioctl(other, MIGRATE_READ_THREADS, &all) == 0 && all.watched == 1 && records[0].cuts == 0);
+	EXPECT(ptrace(PTRACE_SEIZE, pid, NULL, 0) == 0);
+	for (unsigned cut = 1; cut <= 2; cut++) {
+		EXPECT(ptrace(PTRACE_INTERRUPT, pid, NULL, 0) == 0 && waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+		all = ALL(.pid = pid);
+		EXPECT(ioctl(other, MIGRATE_READ_THREADS, &all) == 0 && all.watched == 1 && all.count == 1 && records[0].cuts == cut);
+		EXPECT(records[0].cut_at <= all.now && all.now - records[0].cut_at < 500000000);
+		EXPECT((int64_t)records[0].cut_end > began + 1000000000000 && (int64_t)records[0].cut_end <= end);
+		EXPECT(ptrace(PTRACE_CONT, pid, NULL, 0) == 0);
+		usleep(100000);
+		end = now(CLOCK_MONOTONIC) + 1000000000000;
+	}
+	all = ALL(.pid = pid); /* this one does not watch it, and that one nothing else */
+	EXPECT(ioctl(device, MIGRATE_READ_THREADS, &all) == 0 && all.watched == 0 && records[0].cuts == 0);
+	all = ALL(.pid = getpid());
+	EXPECT(ioctl(other, MIGRATE_READ_THREADS, &all) == 0 && all.watched == 0 && records[0].cuts == 0);
+	kill(pid, SIGKILL);
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	all = ALL(.pid = pid);
+	FAILS_WITH(ESRCH, ioctl(other, MIGRATE_READ_THREADS, &all));
+	FAILS_WITH(EBUSY, ioctl(other, MIGRATE_WATCH, &watch));
+	close(other);
+	other = open("/dev/migrate", O_RDWR | O_CLOEXEC);
+	FAILS_WITH(ESRCH, ioctl(other, MIGRATE_WATCH, &watch));
+	close(other);
+}
+
 int main(void)
 {
 	int status;
@@ -360,6 +419,7 @@ int main(void)
 	refusals();
 	without_privilege();
 	threads();
+	watch();
 	/* In a process that has never had threads. */
 	pid = fork();
 	if (pid == 0) {

@@ -128,6 +128,7 @@ static void ask(void)
 		pid_t pid = shared->latest[rand() % MAKERS] + (rand() % 4 ? 0 : rand() % 4);
 		uint64_t bad = (uint64_t[]){ 0, 8, ~0ull - 100, 0xffffffff81000000ull, 0x7fffffffff00ull }[rand() % 5];
 		int broken = rand() % 8 == 0;
+		struct migrate_watch watch = { .version = MIGRATE_VERSION, .pid = pid };
 		struct migrate_read_threads all = {
 			.version = MIGRATE_VERSION + (rand() % 16 == 0), .record_size = sizeof *threads, .pid = pid,
 			.capacity = broken && rand() & 1 ? UINT32_MAX : rand() % (ROOM + 1), .records = broken ? bad : (uint64_t)threads,
@@ -143,7 +144,13 @@ static void ask(void)
 
 		if (!shared->own || pid <= shared->own)
 			continue;
-		switch (rand() % 6) {
+		switch (rand() % 7) {
+		case 6:
+			/* Also while what it watches ends, and before it is looked at. */
+			close(device);
+			device = open("/dev/migrate", O_RDWR | O_CLOEXEC);
+			answered(ioctl(device, MIGRATE_WATCH, &watch), "watch");
+			break;
 		case 0:
 		case 1:
 			answered(ioctl(device, MIGRATE_READ_THREADS, &all), "read threads");
