@@ -1,5 +1,6 @@
 //! The kernel's interface: everything that needs `unsafe` is here and nowhere else.
 
+pub mod activity_probe;
 pub mod cpu;
 pub mod epoll;
 pub mod error;
@@ -35,6 +36,7 @@ pub mod sockets;
 pub mod sockopt;
 pub mod spawn;
 pub mod sysv_shm;
+mod task_iterator;
 pub mod tcp_diag;
 pub mod thread_probe;
 pub mod throttle;

@@ -1,12 +1,11 @@
 //! What the kernel knows of all threads of a process, in one read: a BPF iterator over tasks (ebpf/threads.bpf.c,
 //! Documentation/bpf/bpf_iterators.rst). 2000 threads take 2 ms; as text files and calls inside each, 70.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::task_iterator::TaskIterator;
 use crate::traps::TrapBits;
 use crate::waits::boot_time;
 
@@ -145,35 +144,18 @@ impl ThreadProbe {
 
     /// Binds it to one process, whose waits it watches from then on.
     pub fn bind(&self, pid: i32) -> Result<BoundProbe> {
-        let info = IterInfo { tid: 0, pid: pid as u32, pid_fd: 0, _unused: 0 };
-        let mut bound = bind(&self.program, &info, Some(self.bits))?;
-        bound.watch = self.watch.clone();
+        let threads = TaskIterator::of_process(self.program.as_fd(), pid)?;
+        let bound = BoundProbe { threads, bits: Some(self.bits), watch: self.watch.clone() };
         bound.read()?;
         Ok(bound)
     }
 }
 
-fn bind(program: &OwnedFd, info: &IterInfo, bits: Option<TrapBits>) -> Result<BoundProbe> {
-    let link = LinkCreate {
-        program: program.as_raw_fd() as u32,
-        target: 0,
-        attach_type: libc_bpf::TRACE_ITER,
-        flags: 0,
-        info: info as *const IterInfo as u64,
-        info_size: size_of::<IterInfo>() as u32,
-        _pad: 0,
-    };
-    let pid = info.pid as i32;
-    // SAFETY: the attributes of that command, and what they point at lives until it returns.
-    let link = unsafe { bpf(libc_bpf::LINK_CREATE, &link) };
-    Ok(BoundProbe { link: link.doing(|| format!("bind the probe to process {pid}"))?, pid, bits, watch: None })
-}
-
 /// In a thread made for it.
 fn find_bits(program: &OwnedFd) -> Result<TrapBits> {
     let find = || {
-        let tid = nix::unistd::gettid().as_raw() as u32;
-        let own = bind(program, &IterInfo { tid, pid: 0, pid_fd: 0, _unused: 0 }, None)?;
+        let threads = TaskIterator::of_thread(program.as_fd(), nix::unistd::gettid().as_raw())?;
+        let own = BoundProbe { threads, bits: None, watch: None };
         let missing = || Error::Unsupported("the probe does not show its own thread".into());
         TrapBits::find(|| own.read()?.first().map(|record| record.unusual).ok_or_else(missing))
     };
@@ -184,8 +166,7 @@ fn find_bits(program: &OwnedFd) -> Result<TrapBits> {
 /// Reads one process's threads.
 #[derive(Debug)]
 pub struct BoundProbe {
-    link: OwnedFd,
-    pid: i32,
+    threads: TaskIterator,
     bits: Option<TrapBits>,
     watch: Option<Watch>,
 }
@@ -193,21 +174,15 @@ pub struct BoundProbe {
 impl BoundProbe {
     /// What the kernel knows of every thread of the process, now. None of a process that has ended.
     pub fn read(&self) -> Result<Vec<ThreadRecord>> {
-        let doing = || format!("read the threads of process {}", self.pid);
-        let iterator = IterCreate { link: self.link.as_raw_fd() as u32, flags: 0 };
-        // SAFETY: the attributes of that command.
-        let iterator = unsafe { bpf(libc_bpf::ITER_CREATE, &iterator) };
         let mut records = Vec::new();
         // Each read returns whole records (bpf_seq_read, kernel/bpf/bpf_iter.c).
         let mut bytes = vec![0; 64 * ThreadRecord::SIZE];
-        let mut file = File::from(iterator.doing(doing)?);
+        let mut reading = self.threads.begin()?;
         loop {
-            let count = match file.read(&mut bytes) {
-                Ok(0) => return Ok(records),
-                Ok(count) => count,
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => continue,
-                Err(e) => return Err(e).doing(doing),
-            };
+            let count = reading.read(&mut bytes)?;
+            if count == 0 {
+                return Ok(records);
+            }
             let whole = bytes.get(..count).map(<[u8]>::as_chunks);
             match whole {
                 Some((whole, [])) => records.extend(whole.iter().map(|bytes| {
@@ -242,8 +217,6 @@ type Loaded = (OwnedFd, Option<Watch>);
 
 #[cfg(probes)]
 fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
-    use std::os::fd::AsFd;
-
     use aya::programs::{BtfTracePoint, Iter};
     use aya::{Btf, EbpfLoader, include_bytes_aligned};
 
@@ -272,53 +245,6 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
 #[cfg(not(probes))]
 fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     Err("this was built without it (clang was missing, or the feature ebpf was off)".into())
-}
-
-/// Commands and attach types of bpf(2), include/uapi/linux/bpf.h.
-mod libc_bpf {
-    pub const LINK_CREATE: i32 = 28;
-    pub const ITER_CREATE: i32 = 33;
-    pub const TRACE_ITER: u32 = 28;
-}
-
-/// `union bpf_attr`, `link_create`.
-#[repr(C)]
-struct LinkCreate {
-    program: u32,
-    target: u32,
-    attach_type: u32,
-    flags: u32,
-    info: u64,
-    info_size: u32,
-    _pad: u32,
-}
-
-/// `union bpf_iter_link_info`, `task`.
-#[repr(C)]
-struct IterInfo {
-    tid: u32,
-    pid: u32,
-    pid_fd: u32,
-    _unused: u32,
-}
-
-/// `union bpf_attr`, `iter_create`.
-#[repr(C)]
-struct IterCreate {
-    link: u32,
-    flags: u32,
-}
-
-/// # Safety
-/// `attributes` are those of the command, and pointers in them are valid.
-unsafe fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: as the caller promises; the kernel reads as many bytes as it is told.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *const T, size_of::<T>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 #[cfg(test)]
