@@ -16,6 +16,7 @@ pub mod phase;
 pub mod phases;
 pub mod plan;
 pub mod proc;
+pub mod profile;
 pub mod protocol;
 pub mod resources;
 pub mod state;

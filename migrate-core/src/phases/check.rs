@@ -106,15 +106,20 @@ pub fn check(pid: i32, host: Option<&str>, options: &Options) -> Result<Check> {
 fn expected(subject: &Subject, options: &Options) -> Expected {
     let status = &subject.status;
     let resident = (status.vm_rss.unwrap_or(0) + status.vm_swap.unwrap_or(0)) * 1024;
-    let descriptors: u64 = subject.files.list.iter().map(|f| f.numbers.len() as u64).sum();
-    let mappings = subject.space.layout.vmas.len() as u64;
-    let downtime = LEAST + status.threads * A_THREAD + descriptors * A_DESCRIPTOR + mappings * A_MAPPING;
     Expected {
         bytes: resident.saturating_sub(subject.space.file_pages * PAGE),
         rounds: options.max_rounds.min(2),
-        downtime_us: downtime / 1000,
+        downtime_us: standing(subject).as_micros() as u64,
         computing: computing(subject.pid),
     }
+}
+
+/// How long it stands still in a move in which no memory is left to be sent.
+pub(super) fn standing(subject: &Subject) -> Duration {
+    let descriptors: u64 = subject.files.list.iter().map(|f| f.numbers.len() as u64).sum();
+    let mappings = subject.space.layout.vmas.len() as u64;
+    let threads = subject.status.threads;
+    Duration::from_nanos(LEAST + threads * A_THREAD + descriptors * A_DESCRIPTOR + mappings * A_MAPPING)
 }
 
 /// How many processors it keeps busy, to a hundredth. One that has ended keeps none.

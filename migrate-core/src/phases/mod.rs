@@ -27,3 +27,4 @@ mod transfer;
 mod undo;
 mod unix_peers;
 mod waits;
+pub(crate) mod watch;
