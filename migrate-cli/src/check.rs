@@ -1,40 +1,79 @@
-//! `check`: whether a process could move.
+//! `check`: whether a process could move, and with `--profile` what that would take.
 
-use std::io::{self, Write};
-use std::process::ExitCode;
+use std::io::{self, IsTerminal, Write};
+use std::process::{self, ExitCode};
 
 use indicatif::HumanBytes;
+use migrate_core::cancel::Cancel;
 use migrate_core::phase::display_duration;
 use migrate_core::phases::check::{self, Check, Expected};
 use migrate_core::plan::Options;
+use migrate_core::profile::{self, Profile};
 use serde_json::{Value, json};
 
 use crate::arguments;
+use crate::interrupt;
+use crate::profile_text;
 use crate::replacement::by_number;
 
 /// Looks, and says what was found.
 pub fn run(wanted: &arguments::Check) -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     // A closed pipe changes nothing.
-    let options = Options { fds: by_number(&wanted.fds), ..Options::default() };
-    match check::check(wanted.pid, wanted.host.as_deref(), &options) {
+    let options = Options {
+        fds: by_number(&wanted.fds),
+        bandwidth: wanted.bandwidth,
+        max_downtime: wanted.max_downtime,
+        ..Options::default()
+    };
+    let cancel = Cancel::default();
+    if wanted.profile.is_some()
+        && let Err(error) = watch_signals(cancel.clone())
+    {
+        let _ = writeln!(err, "migrate-cli: taking over Ctrl-C: {error}");
+        return ExitCode::FAILURE;
+    }
+    let checked = check::check(wanted.pid, wanted.host.as_deref(), &options).and_then(|check| {
+        let profile = wanted.profile.map(|time| {
+            if io::stderr().is_terminal() {
+                let _ = writeln!(err, "watching {} for {} s; Ctrl-C ends that", wanted.pid, time.as_secs_f64());
+            }
+            profile::profile(wanted.pid, wanted.host.as_deref(), &options, time, &cancel)
+        });
+        Ok((check, profile.transpose()?))
+    });
+    match checked {
         Err(why) => {
             let _ = writeln!(err, "migrate-cli: {} cannot move: {why}", wanted.pid);
             ExitCode::FAILURE
         }
-        Ok(check) => {
+        Ok((check, profile)) => {
             let _ = match wanted.json {
-                true => writeln!(out, "{}", to_json(&check)),
-                false => write!(out, "{}", text(&check)),
+                true => writeln!(out, "{}", to_json(&check, profile.as_ref())),
+                false => {
+                    let profile = profile.as_ref().map_or(String::new(), profile_text::text);
+                    write!(out, "{}{profile}", text(&check))
+                }
             };
-            if check.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let ended = profile.is_some_and(|profile| profile.process_ended);
+            if check.refused.is_empty() && !ended { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
 }
 
+/// The first Ctrl-C ends the profile, another one this program.
+fn watch_signals(cancel: Cancel) -> nix::Result<()> {
+    interrupt::take_over(move || {
+        if cancel.check().is_err() {
+            process::exit(130);
+        }
+        cancel.cancel("it was interrupted");
+    })
+}
+
 /// What scripts read. The names are promised: none goes, none changes its meaning.
-fn to_json(check: &Check) -> Value {
-    json!({
+fn to_json(check: &Check, profile: Option<&Profile>) -> Value {
+    let mut object = json!({
         "pid": check.pid,
         "name": check.name,
         "host": check.host,
@@ -43,7 +82,11 @@ fn to_json(check: &Check) -> Value {
         "losses": check.losses,
         "refused": check.refused,
         "expected": check.expected,
-    })
+    });
+    if let (Some(profile), Some(object)) = (profile, object.as_object_mut()) {
+        object.insert("profile".into(), json!(profile));
+    }
+    object
 }
 
 fn text(check: &Check) -> String {
@@ -117,6 +160,6 @@ mod tests {
             text(&check),
             "4242 (python3) cannot move\n\nmoves:\n  pipe  fd 3\n\nis lost:\n  a terminal\n\ncannot move:\n  fd 7: a socket\n  it has 1 child process\n"
         );
-        assert_eq!(to_json(&check)["verdict"], "refused");
+        assert_eq!(to_json(&check, None)["verdict"], "refused");
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod doubts;
 mod duration;
 mod interrupt;
+mod profile_text;
 mod progress;
 mod push;
 mod rate;
