@@ -120,8 +120,14 @@ struct task_struct {
 	void *fs;
 	void *files;
 	void *nsproxy;
+	void *rseq;
+	u32 rseq_len;
+	u32 rseq_sig;
 	struct thread_struct thread;
 } KERNEL_MEMBERS;
+
+/* Whether the running kernel has that member, of that type. */
+#define HAS(member) __builtin_preserve_field_info(member, 2) /* BPF_FIELD_EXISTS */
 
 struct seq_file;
 
@@ -205,7 +211,10 @@ struct record {
 	u64 restart[5];
 	u64 cut_end, cut_at; /* 0: none was seen */
 	u64 cuts;
-	u64 watched;         /* for the reader */
+	u32 told;            /* 1: rseq */
+	u32 watched;         /* for the reader */
+	u64 rseq;
+	u32 rseq_size, rseq_signature;
 };
 
 static inline u32 number(struct pid *pid, u32 level)
@@ -284,6 +293,12 @@ SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 	record.seccomp_filter = (u64)task->seccomp.filter;
 	credentials(&record, task->real_cred);
 	bpf_probe_read_kernel(record.restart, sizeof record.restart, &task->restart_block.fn + 1);
+	if (HAS(task->rseq) && HAS(task->rseq_sig)) { /* since 6.19 they are elsewhere */
+		record.rseq = (u64)task->rseq;
+		record.rseq_size = HAS(task->rseq_len) ? task->rseq_len : 32; /* before 6.3 there was one size */
+		record.rseq_signature = task->rseq_sig;
+		record.told |= 1;
+	}
 	u32 first = 0, tid = task->pid, tgid = task->tgid;
 	struct cut *cut = bpf_map_lookup_elem(&cuts, &tid);
 	if (cut) {

@@ -190,12 +190,11 @@ impl Executor {
         Err(Error::UnexpectedStop { tid: thread.tid(), what: "it does not begin its wait".into() })
     }
 
-    /// Has each of these threads end, one after the other, and waits for that. For threads that have never run their program.
-    pub fn end_new(&self, threads: Vec<Stopped>) -> Result<()> {
-        let mut exit = Batch::new();
-        exit.call(libc::SYS_exit, [0.into()]);
-        for mut thread in threads {
-            match self.run_in_new(&mut [&mut thread], std::slice::from_ref(&exit)) {
+    /// Has each of these threads end after its batch, one after the other, and waits for that. For threads that have never run their program.
+    pub fn end_new(&self, threads: Vec<(Stopped, Batch)>) -> Result<()> {
+        for (mut thread, mut batch) in threads {
+            batch.call(libc::SYS_exit, [0.into()]);
+            match self.run_in_new(&mut [&mut thread], std::slice::from_ref(&batch)) {
                 Err(Error::Gone { .. }) => {}
                 Err(e) => return Err(e),
                 Ok(_) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::task_iterator::TaskIterator;
+use crate::tracee::RseqConfiguration;
 use crate::traps::TrapBits;
 use crate::waits::boot_time;
 
@@ -94,8 +95,12 @@ pub struct ThreadRecord {
     pub cut_at: u64,
     /// How many were.
     pub cuts: u64,
+    told: u32,
     /// Not 0: such waits are seen.
-    pub watched: u64,
+    pub watched: u32,
+    rseq: u64,
+    rseq_size: u32,
+    rseq_signature: u32,
 }
 
 /// In [`ThreadRecord::unusual`]: RDTSC or CPUID fault, or its L1 cache is flushed.
@@ -111,6 +116,12 @@ impl ThreadRecord {
     /// Its supplementary groups; None: it has more of them than a record holds.
     pub fn groups(&self) -> Option<&[u32]> {
         self.groups.get(..self.group_count as usize)
+    }
+
+    /// Its rseq registration. None: this kernel does not tell.
+    pub fn rseq(&self) -> Option<RseqConfiguration> {
+        let (address, size, signature) = (self.rseq, self.rseq_size, self.rseq_signature);
+        (self.told & 1 != 0).then_some(RseqConfiguration { address, size, signature, ..RseqConfiguration::default() })
     }
 
     fn from_bytes(bytes: &[u8; ThreadRecord::SIZE]) -> ThreadRecord {

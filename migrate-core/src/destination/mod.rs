@@ -215,6 +215,14 @@ impl Destination<'_> {
                 self.holding = Holding::Making(making);
                 Ok(ToSource::Made)
             }
+            (ToDestination::Ahead(threads), Holding::Making(mut making)) => {
+                let Making { threads: made, shell, outside, .. } = &mut *making;
+                made.end_others(&threads, shell)?;
+                made.make_missing(&threads, shell)?;
+                made.go_ahead(threads, shell, outside)?;
+                self.holding = Holding::Making(making);
+                Ok(ToSource::Made)
+            }
             (ToDestination::Prepare(image), Holding::Making(making)) => {
                 let (runnable, ready) = prepare::prepare(*making, *image, self.id, control)?;
                 self.holding = Holding::Prepared(Box::new(runnable));

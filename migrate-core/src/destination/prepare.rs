@@ -70,14 +70,16 @@ pub fn prepare(
     control: &TcpStream,
 ) -> Result<(Runnable, Ready)> {
     let mut steps = Steps::default();
+    check(&image)?;
+    let others = image.threads.get(1..).unwrap_or_default();
+    // To the rseq area of one that runs, be it to its end, the kernel writes: it must still be there.
+    making.threads.end_others(others, &mut making.shell)?;
     making.apply(&image.layout)?;
     steps.done("apply mappings");
     let pid = making.shell.pid;
-    check(&image)?;
 
     // Threads first: a descriptor may be of one of them.
-    let others = image.threads.get(1..).unwrap_or_default();
-    making.threads.make_final(others, &mut making.shell)?;
+    making.threads.make_missing(others, &mut making.shell)?;
     fault::point(25, control)?;
     steps.done("make threads");
 
@@ -207,9 +209,9 @@ fn set_memory_map(making: &mut Making, image: &Final, executable: &OwnedFd) -> R
 /// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `got`: when the image came.
 fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Result<()> {
     let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
-    first.calls.restore_outside(making.shell.pid, &mut making.outside)?;
+    first.calls.restore_outside(None, making.shell.pid, &mut making.outside)?;
     let mut batch = Batch::new();
-    image.process.calls.restore(&mut batch);
+    image.process.calls.restore(None, &mut batch);
     lock_future::restore(image.process.lock_future, &mut batch);
     let timers = &image.process.posix_timers;
     if !timers.is_empty() {
@@ -220,7 +222,7 @@ fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Res
     // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();
     batch.must(libc::SYS_close_range, [socket.into(), u64::from(u32::MAX).into(), 0.into()]);
-    first.calls.restore(&mut batch);
+    first.calls.restore(None, &mut batch);
     limits::restore_queued_signals(&image.process.limits, &mut batch);
     parent_death::clear(&mut batch);
     let confinements = &image.process.confinements;

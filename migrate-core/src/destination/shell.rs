@@ -17,6 +17,7 @@ use crate::image::layout::{TASK_SIZE, find_hole};
 use crate::phases::LOWEST;
 use crate::proc::maps::{Mapping, Name, read_maps};
 use crate::resources::file::socket::unix_calls::NewProcess;
+use crate::resources::thread::rseq;
 
 /// A process that is being made. Dropped before it is let go, it dies.
 pub struct Shell {
@@ -243,14 +244,10 @@ fn close_others(batch: &mut Batch, keep: i32) {
 
 /// Takes away everything that was copied from this process. Returns where the socket is now.
 fn empty(executor: &Executor, main: &mut Stopped, socket: i32, highest: i32) -> Result<i32> {
-    let rseq = main.rseq()?;
+    let registered = main.rseq()?;
     let mut calls: RemoteSyscalls<'_> = executor.calls_in(main)?;
     let mut batch = Batch::new();
-    if rseq.address != 0 {
-        const RSEQ_FLAG_UNREGISTER: u64 = 1;
-        let (size, signature) = (u64::from(rseq.size), u64::from(rseq.signature));
-        batch.must(libc::SYS_rseq, [rseq.address.into(), size.into(), RSEQ_FLAG_UNREGISTER.into(), signature.into()]);
-    }
+    rseq::unregister(&(registered.address, registered.size, registered.signature), &mut batch);
     batch.must(libc::SYS_set_robust_list, [0u64.into(), 24u64.into()]);
     batch.must(libc::SYS_set_tid_address, [0u64.into()]);
     // SS_DISABLE: this process's own alternate stack is about to be unmapped.

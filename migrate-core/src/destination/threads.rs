@@ -1,6 +1,6 @@
-//! The new process's threads beside the first. Making one takes 25 µs, and giving it its credentials as much again: so both are done
-//! before the freeze, by what the original's threads show while they run. In the freeze, one that turns out otherwise ends, and is
-//! made again.
+//! The new process's threads beside the first. Making one takes 25 µs, and running something in it as much again: so both are done
+//! before the freeze, by what the original's threads show while they run. In the freeze they get what has changed; one that turns out
+//! otherwise ends, and is made again.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use super::shell::Shell;
 use crate::error::{Error, Result};
 use crate::image::EarlyThread;
 use crate::resources::thread::confinement::Confinements;
-use crate::resources::thread::{Credentials, CredentialsImage, ThreadState};
+use crate::resources::thread::{Credentials, CredentialsImage, ThreadCalls, ThreadState, rseq};
 use crate::resources::{Outside, TaskKind};
 
 /// More than a kernel has (PID_MAX_LIMIT is 1 << 22).
@@ -34,6 +34,8 @@ struct Made {
     thread: Stopped,
     /// As it has been given them.
     credentials: CredentialsImage,
+    /// Likewise; None: it has what it had at its birth.
+    calls: Option<ThreadCalls>,
 }
 
 /// The threads beside the first, by their IDs.
@@ -61,38 +63,67 @@ impl Threads {
         for early in wanted {
             // It stands at its birth: traced from there on (CLONE_PTRACE).
             let (thread, _) = Seized::adopt(early.tid).wait_stopped()?;
-            self.made.insert(early.tid, Made { thread, credentials: early.credentials.clone() });
+            self.made.insert(early.tid, Made { thread, credentials: early.credentials.clone(), calls: None });
             let mut batch = Batch::new();
             Credentials::restore(&early.credentials, &mut batch);
             batches.push(batch);
         }
-        let mut threads: HashMap<i32, &mut Stopped> = self.made.iter_mut().map(|(t, m)| (*t, &mut m.thread)).collect();
-        let mut new: Vec<&mut Stopped> = wanted.iter().filter_map(|early| threads.remove(&early.tid)).collect();
-        shell.executor.run_in_new(&mut new, &batches)?;
-        Ok(())
+        self.run_in(wanted.iter().map(|early| early.tid), batches, shell)
     }
 
-    /// Makes them those of the frozen process: ends those that it no longer has, and makes those that are new, or have other
-    /// credentials than they were given.
-    pub fn make_final(&mut self, images: &[ThreadState], shell: &mut Shell) -> Result<()> {
+    /// Ends those that the process does not have, or that can no longer become what it has.
+    pub fn end_others<T: Wanted>(&mut self, wanted: &[T], shell: &mut Shell) -> Result<()> {
         let mut left = std::mem::take(&mut self.made);
-        let mut missing = Vec::new();
-        for image in images {
-            match left.remove(&image.tid) {
-                Some(made) if made.credentials == image.credentials => {
-                    self.made.insert(image.tid, made);
-                }
-                other => {
-                    left.extend(other.map(|made| (image.tid, made)));
-                    missing.push(EarlyThread { tid: image.tid, credentials: image.credentials.clone() });
+        let kept = wanted.iter().filter_map(|wanted| {
+            let (tid, made) = left.remove_entry(&wanted.tid())?;
+            match made.can_become(wanted) {
+                true => Some((tid, made)),
+                false => {
+                    left.insert(tid, made);
+                    None
                 }
             }
-        }
-        shell.executor.end_new(left.into_values().map(|made| made.thread).collect())?;
+        });
+        self.made = kept.collect();
+        let end = left.into_values().map(|made| {
+            let mut batch = Batch::new();
+            if let Some(calls) = &made.calls {
+                // What is there now belongs to another thread, perhaps.
+                rseq::unregister(&calls.rseq, &mut batch);
+                batch.must(libc::SYS_set_robust_list, [0u64.into(), 24u64.into()]);
+                batch.must(libc::SYS_set_tid_address, [0u64.into()]);
+            }
+            (made.thread, batch)
+        });
+        Ok(shell.executor.end_new(end.collect())?)
+    }
+
+    /// Makes those that are not there.
+    pub fn make_missing<T: Wanted>(&mut self, wanted: &[T], shell: &mut Shell) -> Result<()> {
+        let missing = wanted.iter().filter(|wanted| !self.made.contains_key(&wanted.tid()));
+        let early =
+            |wanted: &T| EarlyThread { tid: wanted.tid(), credentials: wanted.credentials().clone(), calls: None };
+        let missing: Vec<EarlyThread> = missing.map(early).collect();
         self.make(&missing, shell)
     }
 
-    /// Gives each what it has beside its credentials and registers. Returns them in the order of the images.
+    /// Gives each what it has beside its credentials and registers, while the original still runs. All of them are there.
+    pub fn go_ahead(&mut self, wanted: Vec<EarlyThread>, shell: &mut Shell, outside: &mut Outside) -> Result<()> {
+        if !rseq::is_written_always() {
+            return Ok(());
+        }
+        let (mut tids, mut batches) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+        for EarlyThread { tid, calls, .. } in wanted {
+            let (Some(calls), Some(made)) = (calls, self.made.get_mut(&tid)) else { continue };
+            if let Some(batch) = made.give(calls, outside)? {
+                tids.push(tid);
+                batches.push(batch);
+            }
+        }
+        self.run_in(tids, batches, shell)
+    }
+
+    /// Gives each what it still lacks beside its registers. Returns them in the order of the images.
     pub fn restore(
         mut self,
         images: &[ThreadState],
@@ -100,27 +131,86 @@ impl Threads {
         outside: &mut Outside,
         confinements: &Confinements,
     ) -> Result<Standing> {
-        let mut batches = Vec::with_capacity(images.len());
-        let mut threads = Standing(Vec::with_capacity(images.len()));
+        let (mut tids, mut batches) = (Vec::with_capacity(images.len()), Vec::with_capacity(images.len()));
         // The first thread is not among them.
         for (n, image) in (1..).zip(images) {
-            image.calls.restore_outside(image.tid, outside)?;
-            let made = self.made.remove(&image.tid);
+            let made = self.made.get_mut(&image.tid);
             let made = made.ok_or_else(|| Error::Invalid(format!("thread {} was not made", image.tid)))?;
-            threads.0.push(made.thread);
-            let mut batch = Batch::new();
-            image.calls.restore(&mut batch);
-            if confinements.confines_itself(n)
-                && let Some(thread) = threads.0.last()
-            {
-                thread.suspend_seccomp(true)?;
-                confinements.restore(n, &mut batch);
+            let mut batch = made.give(image.calls.clone(), outside)?;
+            if confinements.confines_itself(n) {
+                made.thread.suspend_seccomp(true)?;
+                confinements.restore(n, batch.get_or_insert_default());
             }
-            batches.push(batch);
+            if let Some(batch) = batch {
+                tids.push(image.tid);
+                batches.push(batch);
+            }
         }
-        let mut running: Vec<&mut Stopped> = threads.0.iter_mut().collect();
+        self.run_in(tids, batches, shell)?;
+        let threads = images.iter().filter_map(|image| self.made.remove(&image.tid));
+        Ok(Standing(threads.map(|made| made.thread).collect()))
+    }
+
+    /// Runs a batch in each of these threads, which are there.
+    fn run_in(&mut self, tids: impl IntoIterator<Item = i32>, batches: Vec<Batch>, shell: &mut Shell) -> Result<()> {
+        let mut threads: HashMap<i32, &mut Stopped> = self.made.iter_mut().map(|(t, m)| (*t, &mut m.thread)).collect();
+        let mut running: Vec<&mut Stopped> = tids.into_iter().filter_map(|tid| threads.remove(&tid)).collect();
         shell.executor.run_in_new(&mut running, &batches)?;
-        Ok(threads)
+        Ok(())
+    }
+}
+
+impl Made {
+    fn can_become(&self, wanted: &impl Wanted) -> bool {
+        let calls = self.calls.as_ref().zip(wanted.calls());
+        self.credentials == *wanted.credentials() && calls.is_none_or(|(given, wanted)| wanted.can_follow(given))
+    }
+
+    /// What has to be run in it for it to have these; None: it has them.
+    fn give(&mut self, calls: ThreadCalls, outside: &mut Outside) -> Result<Option<Batch>> {
+        calls.restore_outside(self.calls.as_ref(), self.thread.tid(), outside)?;
+        let mut batch = Batch::new();
+        calls.restore(self.calls.as_ref(), &mut batch);
+        self.calls = Some(calls);
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+}
+
+/// A thread that the process has.
+pub trait Wanted {
+    /// Its ID in its own PID namespace.
+    fn tid(&self) -> i32;
+    /// Who it is.
+    fn credentials(&self) -> &CredentialsImage;
+    /// What else it has, if that is known.
+    fn calls(&self) -> Option<&ThreadCalls>;
+}
+
+impl Wanted for EarlyThread {
+    fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    fn credentials(&self) -> &CredentialsImage {
+        &self.credentials
+    }
+
+    fn calls(&self) -> Option<&ThreadCalls> {
+        self.calls.as_ref()
+    }
+}
+
+impl Wanted for ThreadState {
+    fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    fn credentials(&self) -> &CredentialsImage {
+        &self.credentials
+    }
+
+    fn calls(&self) -> Option<&ThreadCalls> {
+        Some(&self.calls)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::resources::file::socket::address::Bound;
 use crate::resources::process::ProcessState;
 use crate::resources::process::file_locks::FileLock;
 use crate::resources::thread::scheduling::Defaults;
-use crate::resources::thread::{CredentialsImage, ThreadState};
+use crate::resources::thread::{CredentialsImage, ThreadCalls, ThreadState};
 use crate::vdso::Vdso;
 use layout::{Layout, LayoutChange, ObjectState, ShmObject};
 
@@ -163,12 +163,14 @@ pub struct Early {
 }
 
 /// A thread that can be made before it is known in full.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct EarlyThread {
     /// Its ID in its own PID namespace.
     pub tid: i32,
     /// Who it is.
     pub credentials: CredentialsImage,
+    /// What else it has, as it was before the freeze.
+    pub calls: Option<ThreadCalls>,
 }
 
 /// Everything but pages, as it was when the process stood still.

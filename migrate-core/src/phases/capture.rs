@@ -229,7 +229,7 @@ fn capture_tasks(
     let mut recorded = Vec::with_capacity(cpus.len());
     for thread in &process.threads {
         let record = thread.shown.record.as_ref().filter(|_| thread.tid != thread.pid);
-        let calls = record.and_then(|record| ThreadCalls::recorded(record, &thread.stopped));
+        let calls = record.and_then(|record| ThreadCalls::recorded(record, Some(&thread.stopped)));
         if calls.is_none() {
             let mut batch = Batch::new();
             asked.push((ThreadCalls::ask(&mut batch), Credentials::ask(&mut batch)));

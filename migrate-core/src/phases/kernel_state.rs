@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::plan::KernelStateChoice;
 
 /// With fewer threads than this, loading the probe costs more than it saves.
-const MANY: u64 = 16;
+pub const MANY: u64 = 16;
 
 /// Who tells of all threads at once, perhaps a probe that is being loaded; or nobody.
 #[derive(Debug)]

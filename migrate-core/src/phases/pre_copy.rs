@@ -10,7 +10,7 @@ use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::throttle::Throttle;
 
 use super::freeze::{Frozen, freeze};
-use super::kernel_state::{Loading, Wanted};
+use super::kernel_state::{Loading, MANY, Wanted};
 use super::pages::Pages;
 use super::record::Record;
 use super::standstill::while_it_stands;
@@ -125,8 +125,24 @@ impl<'r, 'o> Ready<'r, 'o> {
         let (undo_list, standing) = (&mut undo, Standing::default());
         let mut rounds = Rounds { record, undo: undo_list, subject: &mut subject, pages: &mut pages, standing };
         rounds.run(&plan)?;
+        if !plan.options.verify {
+            send_ahead(&mut undo, &mut subject)?;
+        }
         undo.held.fault(12)?;
         Ok(Precopied { record, undo, subject, pages })
+    }
+}
+
+/// What its threads have beside memory, credentials and registers: in the freeze there are then only differences. Not if the memory of
+/// both sides is compared, because the kernel writes to a thread's rseq area.
+fn send_ahead(undo: &mut UndoList, subject: &mut Subject) -> Result<()> {
+    subject.probe.wait();
+    let Some(threads) = subject.threads_ahead().filter(|threads| threads.len() as u64 >= MANY) else { return Ok(()) };
+    let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
+    peer.send(&ToDestination::Ahead(threads))?;
+    match peer.receive()? {
+        ToSource::Made => Ok(()),
+        other => Err(peer.unexpected(&other)),
     }
 }
 

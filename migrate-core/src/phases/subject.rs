@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::regs::{CallState, Registers};
+use migrate_linux::thread_probe::ThreadRecord;
 
 use super::kernel_state::Loading;
 use super::open_files::{Findings, OpenFiles};
@@ -28,7 +29,7 @@ use crate::proc::status::{Status, read_status, read_task_status};
 use crate::proc::timers::read_timers;
 use crate::resources::process::posix_timers;
 use crate::resources::thread::wait_end::Ends;
-use crate::resources::thread::{CredentialsImage, confinement};
+use crate::resources::thread::{CredentialsImage, ThreadCalls, confinement};
 use crate::vdso::Vdso;
 
 /// The process to be moved.
@@ -164,9 +165,24 @@ impl Subject {
     /// The threads beside the first that there are now. Err: they cannot be read.
     pub fn early_threads(&self) -> Result<Vec<EarlyThread>> {
         let threads = other_threads(self.pid)?;
-        let early =
-            |(tid, status): (i32, Status)| EarlyThread { tid, credentials: CredentialsImage::shown_by(&status) };
+        let early = |(tid, status): (i32, Status)| EarlyThread {
+            tid,
+            credentials: CredentialsImage::shown_by(&status),
+            calls: None,
+        };
         Ok(threads.into_iter().map(early).collect())
+    }
+
+    /// The same with what the probe tells of them. None: it is not loaded, or one has more supplementary groups than it tells.
+    pub fn threads_ahead(&self) -> Option<Vec<EarlyThread>> {
+        // Without it the threads are made complete in the freeze.
+        let records = self.probe.get()?.read().ok()?;
+        let others = records.iter().filter(|record| record.seen_tid != self.pid && record.exit_state == 0);
+        let early = |record: &ThreadRecord| {
+            let credentials = CredentialsImage::recorded(record)?;
+            Some(EarlyThread { tid: record.tid, credentials, calls: ThreadCalls::recorded(record, None) })
+        };
+        others.map(early).collect()
     }
 
     /// Reads everything about it. `fds`: what the operator puts in the place of some descriptors. The second part names all that cannot move. Err: there is no such process, or it is none that could.

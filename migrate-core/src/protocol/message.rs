@@ -10,6 +10,8 @@
 //!                    ◀─────────   Built
 //!   Early            ─────────▶   Building → Building    what can be made ahead is: open files, threads
 //!                    ◀─────────   Made
+//!  [Ahead            ─────────▶   Building → Building    what its threads have that hardly ever changes
+//!                    ◀─────────   Made]
 //!  [Update           ─────────▶   Building → Building    the address space has changed
 //!                    ◀─────────   Updated]
 //!   Prepare          ─────────▶   Building → Prepared    it could run; it does not
@@ -26,7 +28,7 @@ use bincode::{Decode, Encode};
 
 use crate::clocks::HostClocks;
 use crate::identity::FileIdentity;
-use crate::image::{Early, Final, LayoutUpdate, Offer, Skeleton};
+use crate::image::{Early, EarlyThread, Final, LayoutUpdate, Offer, Skeleton};
 use crate::resources::process::late_signals::LateSignal;
 use crate::wire_messages;
 
@@ -54,6 +56,8 @@ wire_messages! {
         8 = Early(Early) @ 64 * MIB,
         /// Give it these.
         9 = LateSignals(Vec<LateSignal>) @ 16 * MIB,
+        /// Its threads beside the first are these now: give them what they have.
+        10 = Ahead(Vec<EarlyThread>) @ 64 * MIB,
     }
 }
 
@@ -138,6 +142,7 @@ pub const TRANSITIONS: &[(State, u16, State)] = &[
     (State::Offered, 2, State::Offered),
     (State::Offered, 3, State::Building),
     (State::Building, 8, State::Building),
+    (State::Building, 10, State::Building),
     (State::Building, 4, State::Building),
     (State::Building, 5, State::Prepared),
     (State::Prepared, 6, State::Running),

@@ -94,6 +94,8 @@ pub trait TaskKind {
     const NAME: &'static str;
     /// What of it moves, for the table in the README.
     const MOVES: &'static str;
+    /// Whether it can be set again to any other value by the same calls.
+    const SETTABLE_AGAIN: bool = false;
     /// What travels.
     type Image: Encode + Decode<()> + Clone + Debug + PartialEq;
     /// What connects the calls asked for with their answers.
@@ -103,8 +105,8 @@ pub trait TaskKind {
     fn ask(batch: &mut Batch) -> Self::Asked;
     /// Reads what they returned. Err: it cannot move, and why.
     fn answer(asked: &Self::Asked, results: &Results, from: &FrozenThread) -> Result<Self::Image>;
-    /// What the probe's record of a thread, or the tracer, tells of it. None: it has to be asked.
-    fn recorded(_record: &ThreadRecord, _stopped: &Stopped) -> Option<Self::Image> {
+    /// What the probe's record of a thread tells of it, or the tracer, if it stands. None: it has to be asked.
+    fn recorded(_record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<Self::Image> {
         None
     }
     /// Adds the calls that set it in the new thread. They must succeed, or it is refused.
@@ -174,30 +176,40 @@ macro_rules! task_kinds {
                 })
             }
 
-            /// Every kind as a record tells it. None: one of them has to be asked.
+            /// Every kind as a record tells it, and the tracer of a thread that stands. None: one of them has to be asked.
             pub fn recorded(
                 record: &migrate_linux::thread_probe::ThreadRecord,
-                stopped: &migrate_linux::tracee::Stopped,
+                stopped: Option<&migrate_linux::tracee::Stopped>,
             ) -> Option<Self> {
                 Some($State {
                     $($field: <$Kind as $crate::resources::TaskKind>::recorded(record, stopped)?,)*
                 })
             }
 
-            /// Adds the calls that set every kind.
-            pub fn restore(&self, batch: &mut migrate_linux::remote::Batch) {
-                $(<$Kind as $crate::resources::TaskKind>::restore(&self.$field, batch);)*
+            /// Whether this can be set where `before` has been.
+            pub fn can_follow(&self, before: &Self) -> bool {
+                true $(&& (self.$field == before.$field || <$Kind as $crate::resources::TaskKind>::SETTABLE_AGAIN))*
             }
 
-            /// Sets from outside what can be.
+            /// Adds the calls that set every kind; where `before` has been set, every one that is another now.
+            pub fn restore(&self, before: Option<&Self>, batch: &mut migrate_linux::remote::Batch) {
+                $(if before.is_none_or(|before| before.$field != self.$field) {
+                    <$Kind as $crate::resources::TaskKind>::restore(&self.$field, batch);
+                })*
+            }
+
+            /// Sets from outside what can be; where `before` has been set, what is another now.
             pub fn restore_outside(
                 &self,
+                before: Option<&Self>,
                 tid: i32,
                 outside: &mut $crate::resources::Outside,
             ) -> $crate::error::Result<()> {
                 use $crate::error::Capturing;
-                $(<$Kind as $crate::resources::TaskKind>::restore_outside(&self.$field, tid, outside)
-                    .capturing(<$Kind as $crate::resources::TaskKind>::NAME)?;)*
+                $(if before.is_none_or(|before| before.$field != self.$field) {
+                    <$Kind as $crate::resources::TaskKind>::restore_outside(&self.$field, tid, outside)
+                        .capturing(<$Kind as $crate::resources::TaskKind>::NAME)?;
+                })*
                 Ok(())
             }
         }

@@ -33,7 +33,7 @@ impl TaskKind for AlternateStack {
         Ok((results.word(*asked, 0), flags, results.word(*asked, 16)))
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<(u64, u64, u64)> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<(u64, u64, u64)> {
         // As sigaltstack(2) shows it (do_sigaltstack, kernel/signal.c).
         let none = if record.stack_size == 0 { SS_DISABLE } else { 0 };
         let flags = none | u64::from(record.stack_flags) & SS_AUTODISARM;

@@ -15,6 +15,7 @@ pub enum ClearChildTid {}
 impl TaskKind for ClearChildTid {
     const NAME: &'static str = "clear_child_tid";
     const MOVES: &'static str = "the address: pthread_join works after the move";
+    const SETTABLE_AGAIN: bool = true;
     type Image = u64;
     type Asked = RemoteBuffer;
 
@@ -28,7 +29,7 @@ impl TaskKind for ClearChildTid {
         Ok(results.word(*asked, 0))
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<u64> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<u64> {
         Some(record.clear_child_tid)
     }
 

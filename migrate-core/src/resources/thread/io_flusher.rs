@@ -31,7 +31,7 @@ impl TaskKind for IoFlusher {
         Ok(results.value(*asked) == Ok(1))
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<bool> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<bool> {
         Some(record.flags & RECORDED == RECORDED)
     }
 

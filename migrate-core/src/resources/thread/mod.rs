@@ -11,7 +11,7 @@ pub mod parent_death;
 pub mod pending_signals;
 mod personality;
 mod robust_list;
-mod rseq;
+pub mod rseq;
 pub mod scheduling;
 mod speculation;
 mod timer_slack;

@@ -14,6 +14,7 @@ pub enum Name {}
 impl TaskKind for Name {
     const NAME: &'static str = "thread name";
     const MOVES: &'static str = "of each thread";
+    const SETTABLE_AGAIN: bool = true;
     type Image = [u8; 16];
     type Asked = RemoteBuffer;
 
@@ -29,7 +30,7 @@ impl TaskKind for Name {
         Ok(name)
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<[u8; 16]> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<[u8; 16]> {
         // What is behind the NUL, prctl does not show.
         let end = record.name.iter().position(|b| *b == 0).unwrap_or(15);
         let mut name = [0; 16];

@@ -15,6 +15,7 @@ pub enum ParentDeath {}
 impl TaskKind for ParentDeath {
     const NAME: &'static str = "parent-death signal";
     const MOVES: &'static str = "does not, because the parent stays; a warning";
+    const SETTABLE_AGAIN: bool = true;
     type Image = i32;
     type Asked = RemoteBuffer;
 
@@ -28,7 +29,7 @@ impl TaskKind for ParentDeath {
         Ok(results.word(*asked, 0) as i32)
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<i32> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<i32> {
         Some(record.parent_death_signal)
     }
 

@@ -62,6 +62,7 @@ pub enum ThreadSignals {}
 impl TaskKind for ThreadSignals {
     const NAME: &'static str = "pending signals of a thread";
     const MOVES: &'static str = "in their order, real-time ones too, each with its siginfo";
+    const SETTABLE_AGAIN: bool = true;
     type Image = QueuedSignals;
     type Asked = ();
 
@@ -74,8 +75,8 @@ impl TaskKind for ThreadSignals {
         Ok(QueuedSignals { signals, pid: from.pid, tid: from.tid })
     }
 
-    fn recorded(record: &ThreadRecord, stopped: &Stopped) -> Option<QueuedSignals> {
-        let none = record.pending == 0 && stopped.owed_signal().is_none();
+    fn recorded(record: &ThreadRecord, stopped: Option<&Stopped>) -> Option<QueuedSignals> {
+        let none = record.pending == 0 && stopped.is_none_or(|stopped| stopped.owed_signal().is_none());
         none.then(|| QueuedSignals { signals: Vec::new(), pid: record.pid, tid: record.tid })
     }
 

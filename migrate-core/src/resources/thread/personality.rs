@@ -14,6 +14,7 @@ pub enum Personality {}
 impl TaskKind for Personality {
     const NAME: &'static str = "execution domain";
     const MOVES: &'static str = "personality(2)";
+    const SETTABLE_AGAIN: bool = true;
     type Image = u64;
     type Asked = Ticket;
 
@@ -25,7 +26,7 @@ impl TaskKind for Personality {
         results.value(*asked).map_err(|e| Error::io("read it".into(), e.into()))
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<u64> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<u64> {
         Some(record.personality.into())
     }
 

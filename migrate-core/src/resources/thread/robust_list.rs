@@ -28,7 +28,7 @@ impl TaskKind for RobustList {
         Ok((results.word(*asked, 0), results.word(*asked, 8)))
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<(u64, u64)> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<(u64, u64)> {
         // No other length can be registered.
         Some((record.robust_list, 24))
     }

@@ -26,8 +26,11 @@ impl TaskKind for Rseq {
         Ok((rseq.address, rseq.size, rseq.signature))
     }
 
-    fn recorded(_record: &ThreadRecord, stopped: &Stopped) -> Option<(u64, u32, u32)> {
-        let rseq = stopped.rseq().ok()?;
+    fn recorded(record: &ThreadRecord, stopped: Option<&Stopped>) -> Option<(u64, u32, u32)> {
+        let rseq = match stopped {
+            Some(stopped) => stopped.rseq().ok()?,
+            None => record.rseq()?,
+        };
         Some((rseq.address, rseq.size, rseq.signature))
     }
 
@@ -36,5 +39,23 @@ impl TaskKind for Rseq {
             let size = u64::from(size);
             batch.must(libc::SYS_rseq, [address.into(), size.into(), 0.into(), u64::from(signature).into()]);
         }
+    }
+}
+
+/// Whether this kernel writes to the area whenever a thread comes back from having stood; then a thread that stands may be given one
+/// before its memory is final. Linux 6.19 writes only what has changed since it wrote last (kernel/rseq.c).
+pub fn is_written_always() -> bool {
+    let uname = rustix::system::uname();
+    let mut numbers =
+        uname.release().to_str().unwrap_or_default().split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) < (6, 19))
+}
+
+/// Adds the call that ends it, if there is one: from then on the kernel writes no more to that address.
+pub fn unregister(&(address, size, signature): &(u64, u32, u32), batch: &mut Batch) {
+    const RSEQ_FLAG_UNREGISTER: u64 = 1;
+    if address != 0 {
+        let (size, signature) = (u64::from(size), u64::from(signature));
+        batch.must(libc::SYS_rseq, [address.into(), size.into(), RSEQ_FLAG_UNREGISTER.into(), signature.into()]);
     }
 }

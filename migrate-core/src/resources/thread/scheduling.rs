@@ -63,6 +63,7 @@ fn is_ordinary(policy: u32) -> bool {
 impl TaskKind for Scheduling {
     const NAME: &'static str = "scheduling";
     const MOVES: &'static str = "of each thread: policy, priority, nice value, time slice, deadline parameters, utilisation clamps, I/O priority, CPUs; those that the destination lacks are cut off, with a warning";
+    const SETTABLE_AGAIN: bool = true;
     type Image = SchedulingImage;
     type Asked = ();
 
@@ -72,8 +73,8 @@ impl TaskKind for Scheduling {
         read(from.stopped.tid())
     }
 
-    fn recorded(_record: &ThreadRecord, stopped: &Stopped) -> Option<SchedulingImage> {
-        read(stopped.tid()).ok()
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<SchedulingImage> {
+        read(record.seen_tid).ok()
     }
 
     fn restore(_image: &SchedulingImage, _batch: &mut Batch) {}

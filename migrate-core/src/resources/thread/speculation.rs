@@ -45,7 +45,7 @@ impl TaskKind for Speculation {
         Ok(wanted)
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<[u64; 3]> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<[u64; 3]> {
         (record.unusual & TRAPS == 0 && record.atomic_flags & RECORDED == 0).then_some([0; 3])
     }
 

@@ -14,6 +14,7 @@ pub enum TimerSlack {}
 impl TaskKind for TimerSlack {
     const NAME: &'static str = "timer slack";
     const MOVES: &'static str = "of each thread";
+    const SETTABLE_AGAIN: bool = true;
     type Image = u64;
     type Asked = Ticket;
 
@@ -25,7 +26,7 @@ impl TaskKind for TimerSlack {
         results.value(*asked).map_err(|e| Error::io("read it".into(), e.into()))
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<u64> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<u64> {
         Some(record.timer_slack)
     }
 

@@ -31,7 +31,7 @@ impl TaskKind for Traps {
         Ok((results.word(*tsc, 0) as i32 == libc::PR_TSC_SIGSEGV, results.value(*cpuid) == Ok(0)))
     }
 
-    fn recorded(record: &ThreadRecord, _stopped: &Stopped) -> Option<(bool, bool)> {
+    fn recorded(record: &ThreadRecord, _stopped: Option<&Stopped>) -> Option<(bool, bool)> {
         (record.unusual & TRAPS == 0).then_some((false, false))
     }
 
