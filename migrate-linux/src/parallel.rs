@@ -142,10 +142,9 @@ impl Executor {
                 thread.run()?;
             }
             self.wait_for_first_calls(&wave, &mut blocks)?;
-            let mut over = Vec::with_capacity(wave.addresses.len());
-            for thread in threads.get_mut(done..next).unwrap_or_default() {
-                over.push(self.interrupt_wait(thread)?);
-            }
+            let waiting = threads.get_mut(done..next).unwrap_or_default();
+            waiting.iter().try_for_each(|thread| thread.interrupt())?;
+            let over = waiting.iter_mut().map(|thread| self.wait_is_over(thread)).collect::<Result<Vec<bool>>>()?;
             self.memory.read(wave.start(), &mut blocks).doing(|| self.exchange())?;
             for (over, &address) in over.into_iter().zip(&wave.addresses) {
                 let result = (address - wave.start()) as usize + BLOCK_HEADER + CALL_SIZE + CALL_RESULT;
@@ -168,10 +167,9 @@ impl Executor {
         Ok(())
     }
 
-    /// Whether the wait was over before that.
-    fn interrupt_wait(&self, thread: &mut Stopped) -> Result<bool> {
+    /// Of a thread that is being interrupted: whether its wait was over before that.
+    fn wait_is_over(&self, thread: &mut Stopped) -> Result<bool> {
         for tries in 0..TRIES {
-            thread.interrupt()?;
             let stop = thread.wait_again()?;
             let regs = thread.registers()?;
             match stop {
@@ -183,6 +181,7 @@ impl Executor {
                     while running.elapsed() < START * tries.min(50) {
                         std::thread::yield_now();
                     }
+                    thread.interrupt()?;
                 }
                 stop => return self.finish(thread, stop).map(|()| true),
             }
