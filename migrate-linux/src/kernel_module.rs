@@ -232,5 +232,9 @@ fn recorded(record: &Thread, request: &ReadThreads) -> ThreadRecord {
         cut_at: record.cut_at,
         cuts: record.cuts,
         watched: request.watched.into(),
+        told: 0,
+        rseq: 0,
+        rseq_size: 0,
+        rseq_signature: 0,
     }
 }

@@ -95,12 +95,13 @@ pub struct ThreadRecord {
     pub cut_at: u64,
     /// How many were.
     pub cuts: u64,
-    told: u32,
+    /// 1: the registration of its rseq area.
+    pub(crate) told: u32,
     /// Not 0: such waits are seen.
     pub watched: u32,
-    rseq: u64,
-    rseq_size: u32,
-    rseq_signature: u32,
+    pub(crate) rseq: u64,
+    pub(crate) rseq_size: u32,
+    pub(crate) rseq_signature: u32,
 }
 
 /// In [`ThreadRecord::unusual`]: RDTSC or CPUID fault, or its L1 cache is flushed.

@@ -207,11 +207,7 @@ fn capture_tasks(
     let executor = process.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
     let mut cpus = Vec::with_capacity(process.threads.len());
     let mut renewed = Vec::new();
-    let mut places =
-        match process.threads.iter().any(|thread| thread.shown.record.is_some_and(|record| record.watched != 0)) {
-            true => Places::find(&subject.space.layout, &pages.source.memory, NOOK_SIZE),
-            false => Places::default(),
-        };
+    let mut places = Places::new(&subject.space.layout, &pages.source.memory, NOOK_SIZE);
     let mut known = Known { memory: &pages.source.memory, ends: &subject.ends, places: &mut places };
     finish_cut_sequences(&mut process.threads, pages)?;
     let mut area = Vec::new();

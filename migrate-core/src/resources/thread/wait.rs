@@ -57,7 +57,7 @@ pub struct Known<'a> {
     /// When a wait really ends that a stop before the freeze has made begin anew.
     pub ends: &'a Ends,
     /// Where stubs can be put.
-    pub places: &'a mut Places,
+    pub places: &'a mut Places<'a>,
 }
 
 /// What a thread waits for that is to go on with these registers, made of those of its stop. Ok(None): nothing, or nothing that ends.

@@ -53,23 +53,29 @@ pub fn ends_at(record: &ThreadRecord, whole: i64) -> Option<u64> {
     (age < JUST && left <= whole).then(|| record.read_at.saturating_add_signed(left))
 }
 
-/// Where stubs of threads that wait can be put.
-#[derive(Debug, Default)]
-pub struct Places {
-    /// Address, and what lies there.
-    all: Vec<(u64, Vec<u8>)>,
+/// Where stubs of threads that wait can be put: behind the code of the program and its libraries.
+pub struct Places<'a> {
+    layout: &'a Layout,
+    memory: &'a ProcessMemory,
+    reserved: u64,
+    /// Address, and what lies there. None: nobody has wanted one yet.
+    found: Option<Vec<(u64, Vec<u8>)>>,
 }
 
-impl Places {
-    /// Looks for them: behind the code of the program and its libraries, before the last `reserved` bytes.
-    pub fn find(layout: &Layout, memory: &ProcessMemory, reserved: u64) -> Places {
+impl<'a> Places<'a> {
+    /// The last `reserved` bytes of each mapping are not used.
+    pub fn new(layout: &'a Layout, memory: &'a ProcessMemory, reserved: u64) -> Places<'a> {
+        Places { layout, memory, reserved, found: None }
+    }
+
+    fn find(&self) -> Vec<(u64, Vec<u8>)> {
         const PAGE: u64 = 4096;
         let mut all = Vec::new();
         let is_code = |backing: &Backing| matches!(backing, Backing::File { .. });
-        for vma in layout.vmas.iter().filter(|v| v.protection & EXEC != 0 && !v.shared && is_code(&v.backing)) {
+        for vma in self.layout.vmas.iter().filter(|v| v.protection & EXEC != 0 && !v.shared && is_code(&v.backing)) {
             let start = vma.end.saturating_sub(PAGE).max(vma.start);
-            let mut bytes = vec![0; (vma.end.saturating_sub(reserved).saturating_sub(start)) as usize];
-            if memory.read(start, &mut bytes).is_ok() {
+            let mut bytes = vec![0; (vma.end.saturating_sub(self.reserved).saturating_sub(start)) as usize];
+            if self.memory.read(start, &mut bytes).is_ok() {
                 // From the end to the first that holds something else.
                 let parts = bytes.chunks_exact(SIZE as usize).enumerate();
                 let is_free = |part: &[u8]| part.iter().all(|b| *b == 0) || wait_stub::is_one(part);
@@ -77,13 +83,15 @@ impl Places {
                 all.extend(free.map(|(n, part)| (start + n as u64 * SIZE, part.to_vec())));
             }
         }
-        Places { all }
+        all
     }
 
     /// Takes one for a thread with this stack pointer: that which it had before, else one that is free.
     pub fn take(&mut self, stack_pointer: u64) -> Option<u64> {
-        let its_own = self.all.iter().position(|(_, bytes)| wait_stub::is_of(bytes, stack_pointer));
-        let at = its_own.or_else(|| self.all.iter().position(|(_, bytes)| wait_stub::is_room(bytes, stack_pointer)))?;
-        Some(self.all.swap_remove(at).0)
+        let found = self.found.take().unwrap_or_else(|| self.find());
+        let all = self.found.insert(found);
+        let its_own = all.iter().position(|(_, bytes)| wait_stub::is_of(bytes, stack_pointer));
+        let at = its_own.or_else(|| all.iter().position(|(_, bytes)| wait_stub::is_room(bytes, stack_pointer)))?;
+        Some(all.swap_remove(at).0)
     }
 }
