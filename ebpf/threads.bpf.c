@@ -231,7 +231,7 @@ static inline u32 number(struct pid *pid, u32 level)
 static inline void credentials(struct record *record, const struct cred *cred)
 {
 	struct group_info *groups = cred->group_info;
-	u32 count = groups->ngroups;
+	u32 count = groups->ngroups, size;
 
 	record->uid[0] = cred->uid.val;
 	record->uid[1] = cred->euid.val;
@@ -250,7 +250,11 @@ static inline void credentials(struct record *record, const struct cred *cred)
 	record->group_count = count;
 	if (count > GROUPS)
 		count = GROUPS;
-	bpf_probe_read_kernel(record->groups, count * sizeof(u32), &groups->gid);
+	size = count * sizeof(u32);
+	/* Linux 6.1 does not see that what has been copied from a register has its bounds: they are checked where they count. */
+	asm volatile("" : "+r"(size));
+	if (size <= sizeof record->groups)
+		bpf_probe_read_kernel(record->groups, size, &groups->gid);
 }
 
 SECTION("iter/task") int read_thread(struct bpf_iter__task *context)

@@ -229,7 +229,7 @@ type Loaded = (OwnedFd, Option<Watch>);
 
 #[cfg(probes)]
 fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
-    use aya::programs::{BtfTracePoint, Iter};
+    use aya::programs::{BtfTracePoint, Iter, ProgramError};
     use aya::{Btf, EbpfLoader, include_bytes_aligned};
 
     // Of another one, the numbers of users and groups would have to be translated.
@@ -242,7 +242,12 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
     let program = object.program_mut("read_thread").ok_or("it is not in the object")?;
     let program: &mut Iter = program.try_into()?;
-    program.load("task", &kernel)?;
+    program.load("task", &kernel).map_err(|error| match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            format!("{io_error}; the kernel says: {}", complaint(&verifier_log.to_string())).into()
+        }
+        other => Box::<dyn std::error::Error>::from(other),
+    })?;
     let iterator = program.fd()?.as_fd().try_clone_to_owned()?;
     let mut watch = || -> std::result::Result<Watch, Box<dyn std::error::Error>> {
         let program = object.program_mut("note_cut").ok_or("it is not in the object")?;
@@ -252,6 +257,17 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
         Ok(Arc::new(program.take_link(link)?))
     };
     Ok((iterator, watch().ok()))
+}
+
+/// What the kernel's check of a program has found fault with: its log is a listing of the program, that, and some statistics.
+#[cfg(any(probes, test))]
+fn complaint(log: &str) -> &str {
+    const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed"];
+    let lines = log.lines().rev().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .find(|line| !STATISTICS.iter().any(|s| line.starts_with(s)))
+        .unwrap_or_default()
 }
 
 #[cfg(not(probes))]
@@ -290,6 +306,15 @@ mod tests {
         assert_eq!(own.groups().unwrap(), groups);
         assert!(records.iter().any(|r| r.seen_tid == pid && r.pid == own.pid));
         assert_eq!(probe.bind(pid).unwrap().read().unwrap().iter().filter(|r| r.seen_tid == tid).count(), 0);
+    }
+
+    #[test]
+    fn of_a_refused_program_the_reason_is_told_alone() {
+        let log = "0: R1=ctx(off=0,imm=0) R10=fp0\n255: (85) call bpf_probe_read_kernel#113\n\
+            R2 unbounded memory access, use 'var &= const' or 'if (var < const)'\nverification time 7323 usec\nstack depth 448\n\
+            processed 285 insns (limit 1000000) max_states_per_insn 0\n\n";
+        assert_eq!(complaint(log), "R2 unbounded memory access, use 'var &= const' or 'if (var < const)'");
+        assert_eq!(complaint(""), "");
     }
 
     /// Sets one thing in a thread of its own. Returns its record before and after.
