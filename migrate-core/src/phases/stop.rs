@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use migrate_linux::error::Error as LinuxError;
 use migrate_linux::kernel_state::KernelStateSource;
@@ -245,6 +246,7 @@ impl SeizedProcess {
     /// Waits until a thread stands outside the code that is avoided. It is inside for less than a microsecond at a time.
     fn wait_outside(&self, thread: Seized) -> Result<(Stopped, Stop)> {
         const TRIES: u32 = 500;
+        const LEEWAY: Duration = Duration::from_micros(20);
         let tid = thread.tid();
         let mut waited = thread.wait_stopped()?;
         for _ in 0..TRIES {
@@ -259,6 +261,8 @@ impl SeizedProcess {
                 return Err(Error::Refused(vec![why]));
             }
             waited.0.resume_unnoticed()?;
+            // On its way, when there is but one CPU for both: it would be stopped again before its first instruction.
+            thread::sleep(LEEWAY);
             let again = Seized::seize(tid, false)?;
             again.interrupt()?;
             waited = again.wait_stopped()?;
@@ -314,5 +318,48 @@ impl Statuses {
             all.push((tid, status));
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::{Child, Command};
+
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    use super::*;
+    use crate::proc::maps::{Name, read_maps};
+
+    struct Killed(Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// The shell is in its own code most of the time, and now and then in the C library.
+    #[test]
+    fn a_thread_on_the_same_cpu_gets_out_of_the_code_that_is_avoided() {
+        let all = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        let shell = Killed(Command::new("bash").args(["-c", "while :; do :; done"]).spawn().unwrap());
+        let pid = shell.0.id() as i32;
+        thread::sleep(Duration::from_millis(50));
+        let maps = read_maps(pid).unwrap();
+        let code = maps
+            .iter()
+            .find(|m| m.exec && matches!(&m.name, Name::File(path) if path.as_bytes().ends_with(b"bash")))
+            .unwrap();
+        for _ in 0..50 {
+            let process = SeizedProcess::seize(pid, None).unwrap().avoiding(vec![code.start..code.end]);
+            let standstill = process.stop().unwrap();
+            let rip = standstill.threads.first().unwrap().stopped.registers().unwrap().rip;
+            assert!(!(code.start..code.end).contains(&rip));
+        }
     }
 }
