@@ -196,7 +196,7 @@ fn log(pid: i32, event: &Event, ticket: Option<&Ticket>) {
 fn conclude(report: &Report) {
     let outcome = match report.outcome {
         Outcome::Moved => "moved",
-        Outcome::StayedHere { .. } => "stayed",
+        Outcome::StayedHere { .. } | Outcome::Ended { .. } => "stayed",
         Outcome::InDoubt { .. } => "in-doubt",
     };
     let Report { name, downtime_us, total_us, bytes_sent, .. } = report;

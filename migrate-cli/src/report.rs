@@ -46,6 +46,8 @@ pub fn json(report: &Report) -> Value {
     let (outcome, reason) = match &report.outcome {
         Outcome::Moved => ("moved", None),
         Outcome::StayedHere { why } => ("stayed", Some(why)),
+        // It was not moved: that is what scripts want to know first.
+        Outcome::Ended { why } => ("stayed", Some(why)),
         Outcome::InDoubt { why } => ("in-doubt", Some(why)),
     };
     json!({
@@ -216,6 +218,9 @@ mod tests {
     fn a_reason_is_given_when_it_did_not_move() {
         let stayed = json(&report(Outcome::StayedHere { why: "fd 7".into() }));
         assert_eq!((&stayed["outcome"], &stayed["reason"]), (&json!("stayed"), &json!("fd 7")));
+        let ended = report(Outcome::Ended { why: "it has ended".into() });
+        assert_eq!((&json(&ended)["outcome"], &json(&ended)["reason"]), (&json!("stayed"), &json!("it has ended")));
+        assert!(ended.sentence().ends_with("was not moved: it has ended") && ended.exit_status() == 1);
         let doubt = json(&report(Outcome::InDoubt { why: "silence".into() }));
         assert_eq!((&doubt["outcome"], &doubt["reason"]), (&json!("in-doubt"), &json!("silence")));
         let plan = Plan { pid: i32::MAX, host: "h".into(), options: Default::default() };

@@ -68,6 +68,11 @@ pub enum Outcome {
         /// What is known, and the commands that settle it.
         why: String,
     },
+    /// It has ended on the source before it was moved, and so runs nowhere.
+    Ended {
+        /// That, and what could not be done with it any more.
+        why: String,
+    },
 }
 
 /// What happens during a migration, for whoever watches.
@@ -196,7 +201,7 @@ impl Report {
     pub fn exit_status(&self) -> u8 {
         match self.outcome {
             Outcome::Moved => 0,
-            Outcome::StayedHere { .. } => 1,
+            Outcome::StayedHere { .. } | Outcome::Ended { .. } => 1,
             Outcome::InDoubt { .. } => 3,
         }
     }
@@ -217,6 +222,7 @@ impl Report {
             }
             Outcome::StayedHere { why } if self.name.is_empty() => format!("{} was not moved: {why}", self.pid),
             Outcome::StayedHere { why } => format!("{who} stays here and runs on: {why}"),
+            Outcome::Ended { why } => format!("{who} was not moved: {why}"),
             Outcome::InDoubt { why } => format!("{who} is in doubt and stays frozen here: {why}"),
         }
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 use crate::spawn::CloneArgs;
@@ -105,6 +106,13 @@ impl PidFd {
         Ok(PidFd(fd))
     }
 
+    /// Whether the process has ended, perhaps without having been waited for.
+    pub fn has_ended(&self) -> bool {
+        // Readable then (pidfd_open(2)); it cannot fail but for want of memory.
+        let mut watched = [PollFd::new(&self.0, PollFlags::IN)];
+        rustix::event::poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// A duplicate, in this process, of the descriptor `fd` of that process: the same open file
     /// description, close-on-exec.
     ///
@@ -180,8 +188,13 @@ mod tests {
         assert_eq!(pidfd.get_fd(900).unwrap_err().raw_os_error(), Some(libc::EBADF));
 
         pidfd.send_signal(0).unwrap();
+        assert!(!pidfd.has_ended());
         pidfd.send_signal(libc::SIGKILL).unwrap();
+        while !pidfd.has_ended() {
+            std::thread::yield_now();
+        }
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(pidfd.has_ended(), "waited for, too");
         assert_eq!(pidfd.send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
     }
 

@@ -77,6 +77,19 @@ fn check(subject: &Started<'_>) {
 }
 
 #[test]
+fn one_that_ends_while_it_is_being_copied_is_said_to_have_ended() {
+    let Some(hosts) = hosts!("stopping") else { return };
+    let subject = start(&hosts);
+    let kill = format!("kill -KILL {}", subject.pid);
+    let pushed = push_meanwhile(&hosts, &subject, &SLOWLY, || {
+        hosts.must(Host::Alpha, &["sh", "-c", &kill]);
+    });
+    let said = pushed.stderr.clone();
+    let why = pushed.refused().unwrap_or_else(|said| panic!("{said}"));
+    assert!(why.starts_with("it has ended meanwhile") && !said.contains("runs on"), "{said}");
+}
+
+#[test]
 fn at_the_source_what_is_being_copied_stays() {
     let Some(hosts) = hosts!("stopping") else { return };
     let _agents = Agents;

@@ -5,6 +5,8 @@
 //! [`UndoList`](super::undo::UndoList), which runs, newest first, when any step fails: afterwards the process runs here as if
 //! nothing had happened.
 
+use migrate_linux::pidfd::PidFd;
+
 use super::preflight::preflight;
 use super::record::Record;
 use crate::cancel::Cancel;
@@ -25,6 +27,10 @@ fn migrate(plan: Plan, record: &mut Record<'_>) -> Result<Outcome> {
 /// Moves one process and reports. Never fails: a failure is an outcome. So is a `cancel` that comes before the point of no return.
 pub fn run(plan: Plan, observer: &mut dyn Observer, cancel: Cancel) -> Report {
     let mut record = Record::new(&plan, observer, cancel);
-    let outcome = migrate(plan, &mut record);
+    let process = PidFd::open(plan.pid);
+    let outcome = migrate(plan, &mut record).or_else(|error| match process {
+        Ok(process) if process.has_ended() => Ok(Outcome::Ended { why: format!("it has ended meanwhile ({error})") }),
+        _ => Err(error),
+    });
     record.finish(outcome)
 }
