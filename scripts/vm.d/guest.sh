@@ -1,6 +1,9 @@
 # shellcheck shell=dash
 # What a test can call. It runs on alpha, in busybox's shell; $host is the host's name.
 
+# Where a push leaves what it says; whoever pushes beside others has one of its own.
+scratch=/tmp
+
 address_of() { case "$1" in alpha) echo 10.77.0.1 ;; *) echo 10.77.0.2 ;; esac; }
 other() { case "$1" in alpha) echo beta ;; *) echo alpha ;; esac; }
 
@@ -59,17 +62,18 @@ copy() {
     on "$1" "/usr/local/bin/tar -c -f - --format=posix -C / --warning=no-file-ignored '${2#/}' | /vm/far $(address_of "$(other "$1")") '/usr/local/bin/tar -x -p -f - -C /'"
 }
 
-# push FROM PID [OPTION...]: pushes a process to the other host. Its report is then in /tmp/report; fails when it has not moved.
+# push FROM PID [OPTION...]: pushes a process to the other host. Its report is then in $scratch/report; fails when it has not moved.
 push() {
     _from=$1 _pid=$2
     shift 2
-    on "$_from" "migrate-cli push $_pid $(other "$_from") --json --pid keep $* 2>/tmp/push.err || cat /tmp/push.err" >/tmp/said
+    on "$_from" "migrate-cli push $_pid $(other "$_from") --json --pid keep $* 2>/tmp/push.$_pid || cat /tmp/push.$_pid; rm -f /tmp/push.$_pid" \
+        >"$scratch/said"
     while read -r _line; do
-        case "$_line" in *'"outcome":'*) echo "$_line" >/tmp/report ;; esac
-    done </tmp/said
-    case "$(cat /tmp/report)" in
+        case "$_line" in *'"outcome":'*) echo "$_line" >"$scratch/report" ;; esac
+    done <"$scratch/said"
+    case "$(cat "$scratch/report")" in
         *'"outcome":"moved"'*) ;;
-        *) cat /tmp/said; return 1 ;;
+        *) cat "$scratch/said"; return 1 ;;
     esac
     _where=$(where_runs "$_pid")
     if [ "$_where" != "$(other "$_from")" ]; then
@@ -79,4 +83,4 @@ push() {
 }
 
 # report NAME: a value of the last report.
-report() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p" /tmp/report; }
+report() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p" "$scratch/report"; }
