@@ -14,6 +14,7 @@ use crate::identity::{Depth, DigestCache, FileIdentity, Kind, compare, needs_con
 use crate::image::{NeededFile, Offer};
 use crate::plan::PidPolicy;
 use crate::protocol::message::Accepted;
+use crate::resources::process::posix_timers;
 
 /// Checks an offer. Ok: accepted but for the files, by number, whose content must be compared.
 pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
@@ -40,7 +41,10 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
     let (pid_namespace, reason) = check_numbers(offer);
     reasons.extend(reason);
     match reasons.is_empty() {
-        true => Ok((Accepted { pid_namespace, other_vdso, clocks: HostClocks::now()?, warnings }, undecided)),
+        true => {
+            let (any_timer_id, clocks) = (posix_timers::any_id_can_be_made(), HostClocks::now()?);
+            Ok((Accepted { pid_namespace, other_vdso, any_timer_id, clocks, warnings }, undecided))
+        }
         false => Err(Error::Refused(reasons)),
     }
 }

@@ -5,8 +5,9 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use migrate_linux::kernel_module::KernelModule;
 use migrate_linux::libc;
-use migrate_linux::remote::Batch;
+use migrate_linux::remote::{Batch, Results};
 use migrate_linux::tracee::Stopped;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -29,6 +30,7 @@ use crate::resources::TaskKind;
 use crate::resources::file::{NewFiles, owner};
 use crate::resources::process::file_locks::{self, AT_ONCE, FileLock};
 use crate::resources::process::job_control::JobControl;
+use crate::resources::process::posix_timers::TimerOwner;
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
 use crate::resources::thread::wait::{self, Wait};
 use crate::resources::thread::{Credentials, cpu, parent_death};
@@ -206,6 +208,24 @@ fn set_memory_map(making: &mut Making, image: &Final, executable: &OwnedFd) -> R
     Ok(())
 }
 
+/// Makes the process's timers.
+struct NewTimers<'a> {
+    shell: &'a mut Shell,
+    module: Option<&'a KernelModule>,
+}
+
+impl TimerOwner for NewTimers<'_> {
+    fn run(&mut self, batch: &Batch) -> Result<Results> {
+        self.shell.run(batch)
+    }
+
+    fn set_next_id(&mut self, id: i32) -> Result<bool> {
+        let Some(module) = self.module.filter(|module| module.sets_next_timer()) else { return Ok(false) };
+        let (first, _) = self.shell.first_thread()?;
+        Ok(module.set_next_timer(first, id).map(|()| true)?)
+    }
+}
+
 /// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `got`: when the image came.
 fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Result<()> {
     let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
@@ -217,7 +237,8 @@ fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Res
     if !timers.is_empty() {
         // Its handlers must be there before a timer can expire.
         making.shell.run(&std::mem::take(&mut batch))?;
-        timers.restore(got.elapsed(), |batch| making.shell.run(batch)).capturing(posix_timers::ROW.0)?;
+        let mut process = NewTimers { shell: &mut making.shell, module: making.module.as_ref() };
+        timers.restore(got.elapsed(), &mut process).capturing(posix_timers::ROW.0)?;
     }
     // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();

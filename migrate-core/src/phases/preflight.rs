@@ -17,8 +17,10 @@ use crate::identity::{Depth, DigestCache, FileIdentity, read_identity};
 use crate::image::{NeededFile, Offer};
 use crate::phase::Phase;
 use crate::plan::{ClockChoice, Options, Plan};
+use crate::proc::timers::read_timers;
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file;
+use crate::resources::process::posix_timers;
 use crate::resources::thread::scheduling::Defaults;
 use crate::vdso::Vdso;
 
@@ -97,6 +99,11 @@ pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
         other => return Err(peer.unexpected(&other)),
     };
     subject.keep_out_of_vdso = accepted.other_vdso;
+    subject.any_timer_id = accepted.any_timer_id;
+    if !subject.any_timer_id {
+        let timers = read_timers(subject.pid).doing(|| format!("read the timers of {}", subject.pid))?;
+        refuse(posix_timers::too_high(&timers).into_iter().collect())?;
+    }
     let clocks = HostClocks::now()?.difference(subject.clocks, &accepted.clocks);
     Ok(Agreed { peer, warnings: warning.into_iter().chain(accepted.warnings).collect(), clocks })
 }

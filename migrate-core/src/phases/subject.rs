@@ -62,6 +62,8 @@ pub struct Subject {
     pub vdso: Option<Vdso>,
     /// The destination has another vDSO: no thread may be in the middle of this one.
     pub keep_out_of_vdso: bool,
+    /// The destination can make POSIX timers whatever their IDs are.
+    pub any_timer_id: bool,
     /// Those of its time namespace.
     pub clocks: Offsets,
     /// What it loses by moving.
@@ -246,6 +248,7 @@ impl Subject {
             needed: Vec::new(),
             vdso: None,
             keep_out_of_vdso: false,
+            any_timer_id: true,
             interrupted: BTreeMap::new(),
             boot_id: boot_id(),
             pidfd,

@@ -68,6 +68,8 @@ pub struct Accepted {
     pub pid_namespace: bool,
     /// The kernels' vDSOs differ: no thread may be in the middle of one when the process is frozen.
     pub other_vdso: bool,
+    /// POSIX timers can be made whatever their IDs are.
+    pub any_timer_id: bool,
     /// The destination's clocks as this is sent.
     pub clocks: HostClocks,
     /// What the operator should know.

@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bincode::{Decode, Encode};
+use migrate_linux::kernel_module::KernelModule;
 use migrate_linux::libc;
 use migrate_linux::posix_timers::{PR_TIMER_CREATE_RESTORE_IDS, ids_can_be_chosen};
 use migrate_linux::remote::{Batch, RemoteBuffer, Results};
@@ -66,9 +67,11 @@ pub const ROW: Row = (
     "of any clock: ID, what and whom they notify, interval, when they expire next; one that has expired notifies once; not how often one was missed",
 );
 
-/// With kernels that cannot be told the ID of a timer (before Linux 6.16), all lower ones are made and deleted first: half a
-/// microsecond each.
+/// With kernels that cannot be told the ID of a timer (before Linux 6.16, without the kernel module), all lower ones are made and deleted
+/// first: half a microsecond each.
 const HIGHEST_COUNTED_ID: i32 = 50_000;
+/// So many are made and deleted sooner than the module is asked.
+const FEW: i32 = 8;
 /// `struct itimerspec`, `struct sigevent`.
 const TIMES: usize = 32;
 const EVENT: usize = 64;
@@ -104,13 +107,21 @@ pub fn obstacles(timers: &[PosixTimer], pid: i32, tids: &[i32]) -> Vec<String> {
         };
         reasons.push(format!("timer {id} (timer_create) {why}; it cannot move: have the program delete it"));
     }
-    let highest = timers.iter().map(|t| t.id).max().unwrap_or(0);
-    if highest > HIGHEST_COUNTED_ID && !ids_can_be_chosen() {
-        reasons.push(format!(
-            "timer {highest} (timer_create): Linux before 6.16 can only make timers with IDs in order, and so many would take too long"
-        ));
-    }
     reasons
+}
+
+/// Whether timers can be made on this host whatever their IDs are.
+pub fn any_id_can_be_made() -> bool {
+    ids_can_be_chosen() || KernelModule::open().is_ok_and(|module| module.sets_next_timer())
+}
+
+/// The reason why they cannot move to a host where not any ID can be made.
+pub fn too_high(timers: &[PosixTimer]) -> Option<String> {
+    let highest = timers.iter().map(|t| t.id).max().filter(|id| *id > HIGHEST_COUNTED_ID)?;
+    Some(format!(
+        "timer {highest} (timer_create): the destination can only make timers with IDs in order, and so many would take too long; \
+         Linux 6.16 can make any, as can the kernel module (docs/kmod.md)"
+    ))
 }
 
 /// Asks all of them, from inside the process.
@@ -254,7 +265,7 @@ impl PosixTimers {
     /// Makes them, and sets them, in a process that has all its threads and its handlers, and got its image so long ago.
     ///
     /// The signals of those that are overdue wait when this is done.
-    pub fn restore(&self, got: Duration, mut run: impl FnMut(&Batch) -> Result<Results>) -> Result<()> {
+    pub fn restore(&self, got: Duration, process: &mut impl TimerOwner) -> Result<()> {
         let passed = self.age.saturating_add(nanoseconds(got));
         let overdue = |timer: &&TimerImage| timer.due(passed).is_some_and(|due| due <= 0);
         let clocks: HashSet<i32> = self.timers.iter().filter(overdue).map(|t| t.clock).collect();
@@ -266,13 +277,13 @@ impl PosixTimers {
             batch.must(libc::SYS_clock_gettime, [clock.into(), place.into()]);
             places.insert(clock, place);
         }
-        let results = run(&batch)?;
+        let results = process.run(&batch)?;
         let chosen = results.value(chosen).is_ok();
         let now = |clock: i32| {
             let place = *places.get(&clock)?;
             Some(results.word(place, 0).saturating_mul(SECOND).saturating_add(results.word(place, 8)))
         };
-        let mut making = Making { batch: Batch::new(), made: Vec::new(), run };
+        let mut making = Making { batch: Batch::new(), made: Vec::new(), process };
         let mut next = 0;
         for timer in &self.timers {
             if !chosen {
@@ -294,22 +305,30 @@ fn choose_ids(on: bool) -> [migrate_linux::remote::Arg; 5] {
     [PR_TIMER_CREATE_RESTORE_IDS.into(), i32::from(on).into(), 0.into(), 0.into(), 0.into()]
 }
 
+/// The new process, as timers are made in it.
+pub trait TimerOwner {
+    /// Runs a batch in it.
+    fn run(&mut self, batch: &Batch) -> Result<Results>;
+    /// Has the next timer get this ID. Ok(false): that cannot be done here.
+    fn set_next_id(&mut self, id: i32) -> Result<bool>;
+}
+
 /// Timers being made, in as few batches as it takes.
-struct Making<R> {
+struct Making<'a, P> {
     batch: Batch,
     /// The IDs wanted, and where those that they got are.
     made: Vec<(i32, RemoteBuffer)>,
-    run: R,
+    process: &'a mut P,
 }
 
-impl<R: FnMut(&Batch) -> Result<Results>> Making<R> {
+impl<P: TimerOwner> Making<'_, P> {
     fn make_room(&mut self) -> Result<()> {
         // For two timers: making them, and setting them or deleting one of them.
         if self.batch.has_room_for(4, 2 * (EVENT + TIMES + 3 * 16)) { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> Result<()> {
-        let results = (self.run)(&std::mem::take(&mut self.batch))?;
+        let results = self.process.run(&std::mem::take(&mut self.batch))?;
         match self.made.drain(..).find(|(wanted, place)| results.word(*place, 0) as i32 != *wanted) {
             None => Ok(()),
             Some((wanted, place)) => {
@@ -329,9 +348,15 @@ impl<R: FnMut(&Batch) -> Result<Results>> Making<R> {
         Ok(())
     }
 
-    /// Uses up the IDs before this one. They are given in order, from 0.
+    /// Skips the IDs before this one, or uses them up. They are given in order, from 0.
     fn count_up(&mut self, next: &mut i32, id: i32) -> Result<()> {
-        if !(*next..=HIGHEST_COUNTED_ID).contains(&id) {
+        if id.saturating_sub(*next) > FEW {
+            self.flush()?;
+            if self.process.set_next_id(id)? {
+                *next = id;
+            }
+        }
+        if *next != id && !(*next..=HIGHEST_COUNTED_ID).contains(&id) {
             return Err(Error::Refused(vec![format!("timer {id} cannot be made on this kernel")]));
         }
         while *next < id {
