@@ -106,12 +106,13 @@ fn text(check: &Check) -> String {
             text += &format!("\n{title}\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>());
         }
     }
-    if let Some(Expected { bytes, rounds, downtime_us, computing }) = &check.expected {
+    if let Some(Expected { bytes, rounds, downtime_us, computing, kernel_state }) = &check.expected {
         text += &format!(
             "\nexpected: {} of memory in {rounds} rounds or more; it stands still for about {}\n",
             HumanBytes(*bytes),
             display_duration(*downtime_us)
         );
+        text += &format!("what the kernel knows of threads is read by: {kernel_state}\n");
         if *computing > 0.0 {
             text += &format!(
                 "It keeps {computing} processors busy: what it changes while it is copied goes again, and adds to that.\n"
@@ -135,7 +136,13 @@ mod tests {
             moves: vec![Resource { kind: "pipe", what: "fd 3".into() }],
             losses: Vec::new(),
             refused: Vec::new(),
-            expected: Some(Expected { bytes: 1 << 20, rounds: 2, downtime_us: 4000, computing: 0.0 }),
+            expected: Some(Expected {
+                bytes: 1 << 20,
+                rounds: 2,
+                downtime_us: 4000,
+                computing: 0.0,
+                kernel_state: "kmod",
+            }),
         }
     }
 
@@ -144,7 +151,8 @@ mod tests {
         assert_eq!(
             text(&found()),
             "4242 (python3) can move to beta\n\nmoves:\n  pipe  fd 3\n\n\
-             expected: 1.00 MiB of memory in 2 rounds or more; it stands still for about 4.0 ms\n"
+             expected: 1.00 MiB of memory in 2 rounds or more; it stands still for about 4.0 ms\n\
+             what the kernel knows of threads is read by: kmod\n"
         );
         let busy = Check { expected: Some(Expected { computing: 1.5, ..found().expected.expect("one") }), ..found() };
         assert!(text(&busy).ends_with(

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use migrate_linux::process_memory::ProcessMemory;
 use serde::Serialize;
 
+use super::kernel_state::{Loading, Wanted};
 use super::preflight::{examine, propose};
 use super::subject::Subject;
+use super::waits;
 use crate::error::Result;
 use crate::image::layout::PAGE;
 use crate::memory::layout;
@@ -45,6 +48,8 @@ pub struct Expected {
     pub downtime_us: u64,
     /// Processors that it keeps busy. What it changes while it is copied goes again, and adds to the downtime.
     pub computing: f64,
+    /// How the kernel is asked for the state of its threads: `kmod`, `ebpf` or `ptrace`.
+    pub kernel_state: &'static str,
 }
 
 /// The answer.
@@ -91,7 +96,7 @@ pub fn check(pid: i32, host: Option<&str>, options: &Options) -> Result<Check> {
             Err(why) => refused.push(why.to_string()),
         }
     }
-    let expected = if refused.is_empty() { Some(expected(&subject, options)) } else { None };
+    let expected = if refused.is_empty() { Some(expected(&mut subject, options)) } else { None };
     Ok(Check {
         pid,
         name: subject.name(),
@@ -103,7 +108,7 @@ pub fn check(pid: i32, host: Option<&str>, options: &Options) -> Result<Check> {
     })
 }
 
-fn expected(subject: &Subject, options: &Options) -> Expected {
+fn expected(subject: &mut Subject, options: &Options) -> Expected {
     let status = &subject.status;
     let resident = (status.vm_rss.unwrap_or(0) + status.vm_swap.unwrap_or(0)) * 1024;
     Expected {
@@ -111,6 +116,7 @@ fn expected(subject: &Subject, options: &Options) -> Expected {
         rounds: options.max_rounds.min(2),
         downtime_us: standing(subject).as_micros() as u64,
         computing: computing(subject.pid),
+        kernel_state: kernel_state(subject, options),
     }
 }
 
@@ -120,6 +126,17 @@ pub(super) fn standing(subject: &Subject) -> Duration {
     let mappings = subject.space.layout.vmas.len() as u64;
     let threads = subject.status.threads;
     Duration::from_nanos(LEAST + threads * A_THREAD + descriptors * A_DESCRIPTOR + mappings * A_MAPPING)
+}
+
+/// Looks whether the module is loaded, and whether the kernel takes the probe.
+fn kernel_state(subject: &mut Subject, options: &Options) -> &'static str {
+    let (waits, anew) = match ProcessMemory::open(subject.pid) {
+        Ok(memory) => waits::look(subject, &memory),
+        Err(_) => (false, false),
+    };
+    let wanted = Wanted { threads: subject.status.threads, waits, anew };
+    let source = Loading::begin(options.kernel_state, subject.pid, wanted).and_then(Loading::finish);
+    source.ok().flatten().map_or("ptrace", |source| source.name())
 }
 
 /// How many processors it keeps busy, to a hundredth. One that has ended keeps none.
