@@ -231,7 +231,7 @@ fn recorded(record: &Thread, request: &ReadThreads) -> ThreadRecord {
         cut_end: record.cut_end,
         cut_at: record.cut_at,
         cuts: record.cuts,
-        watched: request.watched.into(),
+        watched: request.watched,
         told: 0,
         rseq: 0,
         rseq_size: 0,

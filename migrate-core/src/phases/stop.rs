@@ -356,7 +356,8 @@ mod tests {
             .find(|m| m.exec && matches!(&m.name, Name::File(path) if path.as_bytes().ends_with(b"bash")))
             .unwrap();
         for _ in 0..50 {
-            let process = SeizedProcess::seize(pid, None).unwrap().avoiding(vec![code.start..code.end]);
+            let process =
+                SeizedProcess::seize(pid, None).unwrap().avoiding(std::iter::once(code.start..code.end).collect());
             let standstill = process.stop().unwrap();
             let rip = standstill.threads.first().unwrap().stopped.registers().unwrap().rip;
             assert!(!(code.start..code.end).contains(&rip));
