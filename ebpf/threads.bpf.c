@@ -329,8 +329,11 @@ SECTION("tp_btf/hrtimer_cancel") int note_cut(u64 *arguments)
 	struct cut cut = {}, *last;
 	u32 first = 0, tid = task->pid;
 	u32 *wanted = bpf_map_lookup_elem(&watched, &first);
+	u64 place;
 
-	if (!wanted || task->tgid != *wanted || (u64)timer - (u64)task->stack >= stack_size)
+	/* Read as a number: with a pointer Linux 6.1 does not reckon. */
+	bpf_probe_read_kernel(&place, sizeof place, &arguments[0]);
+	if (!wanted || task->tgid != *wanted || place - (u64)task->stack >= stack_size)
 		return 0;
 	cut.at = bpf_ktime_get_ns();
 	switch (timer->base->index & 3) { /* enum hrtimer_base_type */

@@ -136,10 +136,15 @@ impl ThreadRecord {
 pub struct ThreadProbe {
     program: OwnedFd,
     bits: TrapBits,
-    watch: Option<Watch>,
+    watch: std::result::Result<Watch, String>,
 }
 
 impl ThreadProbe {
+    /// Why it does not see when waits are cut short; None: it does.
+    pub fn does_not_watch(&self) -> Option<&str> {
+        self.watch.as_ref().err().map(String::as_str)
+    }
+
     /// Loads it. Takes 60 ms and for that time 40 MiB, most of it for the kernel's description of itself.
     ///
     /// # Errors
@@ -157,7 +162,7 @@ impl ThreadProbe {
     /// Binds it to one process, whose waits it watches from then on.
     pub fn bind(&self, pid: i32) -> Result<BoundProbe> {
         let threads = TaskIterator::of_process(self.program.as_fd(), pid)?;
-        let bound = BoundProbe { threads, bits: Some(self.bits), watch: self.watch.clone() };
+        let bound = BoundProbe { threads, bits: Some(self.bits), watch: self.watch.clone().ok() };
         bound.read()?;
         Ok(bound)
     }
@@ -224,8 +229,8 @@ type Watch = Arc<aya::programs::tp_btf::BtfTracePointLink>;
 #[cfg(not(probes))]
 type Watch = Arc<()>;
 
-/// The iterator, and what watches waits, if the kernel permits that.
-type Loaded = (OwnedFd, Option<Watch>);
+/// The iterator, and what watches waits, or why the kernel does not permit that.
+type Loaded = (OwnedFd, std::result::Result<Watch, String>);
 
 #[cfg(probes)]
 fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
@@ -242,21 +247,22 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
     let program = object.program_mut("read_thread").ok_or("it is not in the object")?;
     let program: &mut Iter = program.try_into()?;
-    program.load("task", &kernel).map_err(|error| match error {
+    let refused = |error| match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             format!("{io_error}; the kernel says: {}", complaint(&verifier_log.to_string())).into()
         }
         other => Box::<dyn std::error::Error>::from(other),
-    })?;
+    };
+    program.load("task", &kernel).map_err(refused)?;
     let iterator = program.fd()?.as_fd().try_clone_to_owned()?;
     let mut watch = || -> std::result::Result<Watch, Box<dyn std::error::Error>> {
         let program = object.program_mut("note_cut").ok_or("it is not in the object")?;
         let program: &mut BtfTracePoint = program.try_into()?;
-        program.load("hrtimer_cancel", &kernel)?;
+        program.load("hrtimer_cancel", &kernel).map_err(refused)?;
         let link = program.attach()?;
         Ok(Arc::new(program.take_link(link)?))
     };
-    Ok((iterator, watch().ok()))
+    Ok((iterator, watch().map_err(|why| why.to_string())))
 }
 
 /// What the kernel's check of a program has found fault with: its log is a listing of the program, that, and some statistics.

@@ -55,7 +55,13 @@ impl Loading {
             let watches = module.watch(pid)?;
             Ok(KernelStateSource::Module { module, pid, watches })
         };
-        let probe = move || Ok(KernelStateSource::Iterator(ThreadProbe::load()?.bind(pid)?));
+        let probe = move || {
+            let probe = ThreadProbe::load()?;
+            if let Some(why) = probe.does_not_watch() {
+                tracing::debug!("when waits end of which the kernel notes nothing is not seen: {why}");
+            }
+            Ok(KernelStateSource::Iterator(probe.bind(pid)?))
+        };
         let source = match choice {
             KernelStateChoice::Ptrace => None,
             KernelStateChoice::Kmod => {
