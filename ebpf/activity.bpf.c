@@ -2,18 +2,9 @@
  * What a process does while it is watched: which system calls, how often and for how long, which files it opens and whom it talks to.
  * Each is counted in a map with a limit; what does not fit is counted as lost.
  *
- * The structures name only the members that are used; where they lie, the loader takes from the running kernel's own
- * description (BTF). Linux 6.1 and later, x86_64.
+ * Linux 6.1 and later, x86_64.
  */
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef int s32;
-typedef unsigned long long u64;
-
-#define SECTION(name) __attribute__((section(name), used))
-#define INLINE __attribute__((always_inline)) inline
-#define KERNEL_MEMBERS __attribute__((preserve_access_index))
+#include "kernel.h"
 
 struct pt_regs {
 	unsigned long r10, r9, r8, dx, si, di, orig_ax;
@@ -77,21 +68,6 @@ struct unix_sock {
 	struct sock *peer;
 } KERNEL_MEMBERS;
 
-struct upid {
-	int nr;
-} KERNEL_MEMBERS;
-
-struct pid {
-	unsigned int level;
-	struct upid numbers[1];
-} KERNEL_MEMBERS;
-
-/* On the wire of pid.numbers: the number, and the namespace that it is of. */
-struct numbered {
-	int nr;
-	void *ns;
-};
-
 struct task_struct {
 	unsigned int __state;
 	int pid;
@@ -99,29 +75,6 @@ struct task_struct {
 	struct files_struct *files;
 	struct pid *thread_pid;
 } KERNEL_MEMBERS;
-
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-} KERNEL_MEMBERS;
-
-struct bpf_iter__task {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-} KERNEL_MEMBERS;
-
-/* include/uapi/linux/bpf.h */
-static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
-static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
-static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
-static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
-static long (*bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
-static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
-static long (*bpf_probe_read_user_str)(void *to, u32 size, const void *from) = (void *)114;
-static long (*bpf_seq_write)(struct seq_file *seq, const void *data, u32 size) = (void *)127;
-static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
-static struct pt_regs *(*bpf_task_pt_regs)(struct task_struct *task) = (void *)175;
 
 #define BPF_NOEXIST 1
 #define CALLS 512
@@ -379,14 +332,10 @@ static INLINE int unix_name(struct peer *key, struct sock *sk)
 
 static INLINE u32 number_for(struct target *asked, struct pid *pid)
 {
-	struct numbered found = {};
 	u32 level = 0;
 
 	bpf_probe_read_kernel(&level, sizeof level, &pid->level);
-	if (level < asked->level || asked->level > 32)
-		return 0;
-	bpf_probe_read_kernel(&found, sizeof found, (u8 *)&pid->numbers + asked->level * sizeof found);
-	return found.nr;
+	return level < asked->level ? 0 : number(pid, asked->level);
 }
 
 /* An address that the program gave or got. */

@@ -2,30 +2,9 @@
  * What the kernel knows of each thread of a process, all of them in one read: without it, each thread has to be asked
  * by text files and by calls made inside it.
  *
- * The structures name only the members that are used; where they lie, the loader takes from the running kernel's own
- * description (BTF). Linux 6.1 and later.
+ * Linux 6.1 and later.
  */
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define SECTION(name) __attribute__((section(name), used))
-#define KERNEL_MEMBERS __attribute__((preserve_access_index))
-
-struct upid {
-	int nr;
-} KERNEL_MEMBERS;
-
-struct pid {
-	unsigned int level;
-	struct upid numbers[1];
-} KERNEL_MEMBERS;
-
-/* On the wire of pid.numbers: the number, and the namespace that it is of. */
-struct numbered {
-	int nr;
-	void *ns;
-};
+#include "kernel.h"
 
 typedef struct {
 	u32 val;
@@ -76,8 +55,15 @@ struct thread_info {
 } KERNEL_MEMBERS;
 
 struct thread_struct {
+	unsigned short es, ds, fsindex, gsindex;
+	unsigned long fsbase, gsbase;
 	unsigned long ptrace_dr7;
 } KERNEL_MEMBERS;
+
+/* The registers of a thread that is in the kernel, at the end of its kernel stack (arch/x86/include/asm/ptrace.h). */
+struct pt_regs {
+	u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
 
 /* What an interrupted call goes on from lies behind this member, a union of a structure for each such call. */
 struct restart_block {
@@ -103,6 +89,8 @@ struct task_struct {
 	unsigned int personality;
 	int pdeath_signal;
 	int exit_state;
+	int on_cpu;
+	unsigned restore_sigmask : 1;
 	unsigned long atomic_flags;
 	struct pid *thread_pid;
 	struct task_struct *group_leader;
@@ -111,6 +99,7 @@ struct task_struct {
 	char comm[16];
 	struct signal_struct *signal;
 	struct sigpending pending;
+	sigset_t blocked, saved_sigmask;
 	unsigned long sas_ss_sp;
 	unsigned long sas_ss_size;
 	unsigned int sas_ss_flags;
@@ -126,29 +115,11 @@ struct task_struct {
 	struct thread_struct thread;
 } KERNEL_MEMBERS;
 
-/* Whether the running kernel has that member, of that type. */
-#define HAS(member) __builtin_preserve_field_info(member, 2) /* BPF_FIELD_EXISTS */
-
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-} KERNEL_MEMBERS;
-
-struct bpf_iter__task {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-} KERNEL_MEMBERS;
-
-/* include/uapi/linux/bpf.h */
-static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
-static long (*bpf_seq_write)(struct seq_file *seq, const void *data, u32 size) = (void *)127;
-static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
-static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
-static u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
-
-static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
-static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+/* Where a member of bits lies: from which byte on, how many bytes that takes, and how it gets to the end of 64 bits. */
+#define BYTE_OFFSET(member) __builtin_preserve_field_info(member, 0)
+#define BYTE_SIZE(member) __builtin_preserve_field_info(member, 1)
+#define SHIFT_LEFT(member) __builtin_preserve_field_info(member, 4)
+#define SHIFT_RIGHT(member) __builtin_preserve_field_info(member, 5)
 
 #define GROUPS 32
 
@@ -211,22 +182,22 @@ struct record {
 	u64 restart[5];
 	u64 cut_end, cut_at; /* 0: none was seen */
 	u64 cuts;
-	u32 told;            /* 1: rseq */
+	u32 told;            /* 1: rseq; 2: registers and mask */
 	u32 watched;         /* for the reader */
 	u64 rseq;
 	u32 rseq_size, rseq_signature;
+	struct pt_regs registers;
+	u64 fs_base, gs_base, ds, es, fs, gs;
+	u64 mask;
 };
 
-static inline u32 number(struct pid *pid, u32 level)
-{
-	struct numbered found = {};
-	const char *numbers = (const char *)&pid->numbers;
-
-	if (level > 32) /* MAX_PID_NS_LEVEL */
-		return 0;
-	bpf_probe_read_kernel(&found, sizeof found, numbers + level * sizeof found);
-	return found.nr;
-}
+/* Where a record is made: it is too large for the stack of a BPF program. */
+struct {
+	int (*type)[6]; /* BPF_MAP_TYPE_PERCPU_ARRAY */
+	int (*max_entries)[1];
+	u32 *key;
+	struct record *value;
+} making SECTION(".maps");
 
 static inline void credentials(struct record *record, const struct cred *cred)
 {
@@ -257,63 +228,92 @@ static inline void credentials(struct record *record, const struct cred *cred)
 		bpf_probe_read_kernel(record->groups, size, &groups->gid);
 }
 
+/*
+ * What ptrace(2) would tell: PTRACE_GETREGSET (arch/x86/kernel/ptrace.c) and PTRACE_GETSIGMASK. It does so of a thread that stands
+ * and has left its CPU: before that, not all is in memory.
+ */
+static inline void standing(struct record *record, struct task_struct *task)
+{
+	u64 restores = 0;
+
+	/* With a segment of its own, the base is in a table. */
+	if (task->on_cpu || task->thread.fsindex || task->thread.gsindex)
+		return;
+	bpf_probe_read_kernel(&restores, BYTE_SIZE(task->restore_sigmask), (char *)task + BYTE_OFFSET(task->restore_sigmask));
+	restores = restores << SHIFT_LEFT(task->restore_sigmask) >> SHIFT_RIGHT(task->restore_sigmask);
+	record->mask = restores ? task->saved_sigmask.sig[0] : task->blocked.sig[0];
+	bpf_probe_read_kernel(&record->registers, sizeof record->registers, bpf_task_pt_regs(task));
+	record->registers.cs &= 0xffff; /* beside them is what FRED has noted */
+	record->registers.ss &= 0xffff;
+	record->fs_base = task->thread.fsbase;
+	record->gs_base = task->thread.gsbase;
+	record->ds = task->thread.ds;
+	record->es = task->thread.es;
+	record->told |= 2;
+}
+
 SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 {
 	struct task_struct *task = context->task, *leader;
-	struct record record = {};
 	struct pid *pid, *process;
+	u32 first = 0, tid, tgid;
+	struct record *record = bpf_map_lookup_elem(&making, &first);
+	struct cut *cut;
 
-	if (!task)
+	if (!task || !record)
 		return 0;
+	__builtin_memset(record, 0, sizeof *record);
 	pid = task->thread_pid;
 	process = task->group_leader->thread_pid;
 	if (!pid || !process) /* it is being reaped */
 		return 0;
-	record.seen_tid = number(pid, bpf_get_current_task_btf()->thread_pid->level);
-	record.tid = number(pid, pid->level);
-	record.pid = number(process, process->level);
-	record.exit_state = task->exit_state;
-	record.pending = task->pending.signal.sig[0];
-	record.shared_pending = task->signal->shared_pending.signal.sig[0];
-	record.clear_child_tid = (u64)task->clear_child_tid;
-	record.robust_list = (u64)task->robust_list;
-	record.stack_address = task->sas_ss_sp;
-	record.stack_size = task->sas_ss_size;
-	record.stack_flags = task->sas_ss_flags;
-	record.personality = task->personality;
-	record.timer_slack = task->timer_slack_ns;
-	bpf_probe_read_kernel(record.name, sizeof record.name, &task->comm);
-	record.thread_flags = task->thread_info.flags;
-	record.syscall_work = task->thread_info.syscall_work;
-	record.atomic_flags = task->atomic_flags;
-	record.debug_control = task->thread.ptrace_dr7;
-	record.flags = task->flags;
-	record.parent_death_signal = task->pdeath_signal;
+	record->seen_tid = number(pid, bpf_get_current_task_btf()->thread_pid->level);
+	record->tid = number(pid, pid->level);
+	record->pid = number(process, process->level);
+	record->exit_state = task->exit_state;
+	record->pending = task->pending.signal.sig[0];
+	record->shared_pending = task->signal->shared_pending.signal.sig[0];
+	record->clear_child_tid = (u64)task->clear_child_tid;
+	record->robust_list = (u64)task->robust_list;
+	record->stack_address = task->sas_ss_sp;
+	record->stack_size = task->sas_ss_size;
+	record->stack_flags = task->sas_ss_flags;
+	record->personality = task->personality;
+	record->timer_slack = task->timer_slack_ns;
+	bpf_probe_read_kernel(record->name, sizeof record->name, &task->comm);
+	record->thread_flags = task->thread_info.flags;
+	record->syscall_work = task->thread_info.syscall_work;
+	record->atomic_flags = task->atomic_flags;
+	record->debug_control = task->thread.ptrace_dr7;
+	record->flags = task->flags;
+	record->parent_death_signal = task->pdeath_signal;
 	leader = task->group_leader;
 	if (leader->fs) /* else it has ended */
-		record.parted = (task->fs != leader->fs) | (task->files != leader->files) << 1 |
+		record->parted = (task->fs != leader->fs) | (task->files != leader->files) << 1 |
 				(task->nsproxy != leader->nsproxy) << 2;
-	record.seccomp = task->seccomp.mode;
-	record.seccomp_filter = (u64)task->seccomp.filter;
-	credentials(&record, task->real_cred);
-	bpf_probe_read_kernel(record.restart, sizeof record.restart, &task->restart_block.fn + 1);
+	record->seccomp = task->seccomp.mode;
+	record->seccomp_filter = (u64)task->seccomp.filter;
+	credentials(record, task->real_cred);
+	bpf_probe_read_kernel(record->restart, sizeof record->restart, &task->restart_block.fn + 1);
 	if (HAS(task->rseq) && HAS(task->rseq_sig)) { /* since 6.19 they are elsewhere */
-		record.rseq = (u64)task->rseq;
-		record.rseq_size = HAS(task->rseq_len) ? task->rseq_len : 32; /* before 6.3 there was one size */
-		record.rseq_signature = task->rseq_sig;
-		record.told |= 1;
+		record->rseq = (u64)task->rseq;
+		record->rseq_size = HAS(task->rseq_len) ? task->rseq_len : 32; /* before 6.3 there was one size */
+		record->rseq_signature = task->rseq_sig;
+		record->told |= 1;
 	}
-	u32 first = 0, tid = task->pid, tgid = task->tgid;
-	struct cut *cut = bpf_map_lookup_elem(&cuts, &tid);
+	standing(record, task);
+	tid = task->pid;
+	tgid = task->tgid;
+	cut = bpf_map_lookup_elem(&cuts, &tid);
 	if (cut) {
-		record.cut_end = cut->end;
-		record.cut_at = cut->at;
-		record.cuts = cut->count;
+		record->cut_end = cut->end;
+		record->cut_at = cut->at;
+		record->cuts = cut->count;
 	}
 	bpf_map_update_elem(&watched, &first, &tgid, 0);
-	record.now = bpf_ktime_get_ns();
-	record.boot_now = bpf_ktime_get_boot_ns();
-	bpf_seq_write(context->meta->seq, &record, sizeof record);
+	record->now = bpf_ktime_get_ns();
+	record->boot_now = bpf_ktime_get_boot_ns();
+	bpf_seq_write(context->meta->seq, record, sizeof *record);
 	return 0;
 }
 

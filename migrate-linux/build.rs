@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// In ebpf/, with `.bpf.c` behind.
-const PROBES: [&str; 2] = ["threads", "activity"];
+const PROBES: [&str; 5] = ["threads", "files", "activity", "downtime", "terminals"];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(probes)");
@@ -13,6 +13,7 @@ fn main() {
     for name in PROBES {
         println!("cargo::rerun-if-changed={}", probes.join(name).with_extension("bpf.c").display());
     }
+    println!("cargo::rerun-if-changed={}", probes.join("kernel.h").display());
     println!("cargo::rerun-if-env-changed=CLANG");
     if env::var_os("CARGO_FEATURE_EBPF").is_none() {
         return;

@@ -196,7 +196,7 @@ fn another_version_is_told_ours() {
     let mut theirs = *b"MIGRATE\0\x63\0\0\0\x01\0\0\0................";
     stream.write_all(&theirs).expect("written");
     stream.read_exact(&mut theirs).expect("an answer");
-    assert_eq!(theirs[..12], *b"MIGRATE\0\x01\0\0\0");
+    assert_eq!(theirs[..12], *b"MIGRATE\0\x02\0\0\0");
     assert_closes(stream);
 }
 

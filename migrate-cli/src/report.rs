@@ -28,6 +28,7 @@ pub fn bare_report(plan: &Plan, outcome: Outcome) -> Report {
         clock: "same".into(),
         throttled: None,
         verified: false,
+        measured: None,
         warnings: Vec::new(),
     }
 }
@@ -56,6 +57,8 @@ pub fn json(report: &Report) -> Value {
         "host": report.host,
         "reason": reason,
         "downtime_us": report.downtime_us,
+        "downtime_probed_us": report.measured.map(|measured| measured.us),
+        "downtime_probed_error_us": report.measured.map(|measured| measured.error_us),
         "total_us": report.total_us,
         "bytes_sent": report.bytes_sent,
         "compressed_from": report.compressed_from,
@@ -146,7 +149,7 @@ pub fn details(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use migrate_core::phase::Round;
+    use migrate_core::phase::{Measured, Round};
 
     use super::*;
 
@@ -177,6 +180,7 @@ mod tests {
             clock: "continued".into(),
             throttled: Some(Throttled { percent: 60, us: 1_300_000, stood_us: 700_000 }),
             verified: false,
+            measured: None,
             warnings: vec!["careful".into()],
         }
     }
@@ -189,6 +193,8 @@ mod tests {
             "host": "hostb",
             "reason": null,
             "downtime_us": 6300,
+            "downtime_probed_us": null,
+            "downtime_probed_error_us": null,
             "total_us": 2410000,
             "bytes_sent": 12345678,
             "compressed_from": 0,
@@ -249,6 +255,10 @@ mod tests {
         assert_eq!(details(&report(Outcome::Moved)), expected);
         let compressed = Report { compressed_from: 3 << 20, compressed_to: 1 << 20, ..report(Outcome::Moved) };
         assert!(details(&compressed).contains("  of this, 1.00 MiB are 3.00 MiB compressed\n"));
+        let probed = Report { measured: Some(Measured { us: 6_101, error_us: 80 }), ..report(Outcome::Moved) };
+        assert!(probed.sentence().ends_with("; it stood still for 6.3 ms (6.10 ± 0.08 ms by the schedulers)"));
+        let probed = json(&probed);
+        assert_eq!((&probed["downtime_probed_us"], &probed["downtime_probed_error_us"]), (&json!(6101), &json!(80)));
         let verified = details(&Report { verified: true, ..report(Outcome::Moved) });
         assert_eq!(
             verified.strip_prefix(expected),

@@ -97,9 +97,21 @@ impl HostClocks {
         })
     }
 
+    /// CLOCK_BOOTTIME of this host, nanoseconds, now that more time has passed.
+    pub fn boot_time(&self) -> Result<i64> {
+        let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(io::Error::from).doing(|| "read the clock".into())?;
+        let ns = time.tv_sec().saturating_mul(SECOND).saturating_add(time.tv_nsec());
+        Ok(ns.saturating_sub(self.offsets.boottime))
+    }
+
+    /// Whether these are the clocks of the same kernel.
+    pub fn same_kernel(&self, other: &HostClocks) -> bool {
+        !self.boot_id.is_empty() && self.boot_id == other.boot_id
+    }
+
     /// The offsets that a process with these ones here needs there, for its clocks to go on.
     fn carry(&self, its: Offsets, there: &HostClocks) -> Offsets {
-        if !self.boot_id.is_empty() && self.boot_id == there.boot_id {
+        if self.same_kernel(there) {
             return its;
         }
         let carry = |here: i64, its: i64, there: i64| here.saturating_add(its).saturating_sub(there);

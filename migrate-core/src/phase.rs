@@ -138,6 +138,26 @@ pub struct Throttled {
     pub stood_us: u64,
 }
 
+/// The downtime as the schedulers of both hosts saw it: from when the last thread of the process left its processor here until the first one
+/// got on one there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Measured {
+    /// Microseconds.
+    pub us: u64,
+    /// By how much that may be wrong, because the hosts' clocks were compared over the network; 0 on one machine. Microseconds.
+    pub error_us: u64,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |us: u64| us as f64 / 1e3;
+        match self.error_us {
+            0 => write!(f, "{:.2} ms", ms(self.us)),
+            error => write!(f, "{:.2} ± {:.2} ms", ms(self.us), ms(error)),
+        }
+    }
+}
+
 /// One line of "where the time went".
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Timing {
@@ -192,6 +212,8 @@ pub struct Report {
     pub throttled: Option<Throttled>,
     /// Its memory was compared, and was the same there, before it ran there.
     pub verified: bool,
+    /// The downtime by other means, if that was asked for and is known.
+    pub measured: Option<Measured>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
@@ -211,9 +233,11 @@ impl Report {
         let who = format!("{} ({})", self.pid, self.name);
         match &self.outcome {
             Outcome::Moved => {
+                let measured =
+                    self.measured.map_or(String::new(), |measured| format!(" ({measured} by the schedulers)"));
                 let stood = self
                     .downtime_us
-                    .map_or(String::new(), |us| format!("; it stood still for {}", display_duration(us)));
+                    .map_or(String::new(), |us| format!("; it stood still for {}{measured}", display_duration(us)));
                 let there = match self.pid_there {
                     Some(pid) if pid != self.pid => format!(", where its agent sees it as {pid}"),
                     _ => String::new(),

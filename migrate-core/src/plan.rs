@@ -123,6 +123,8 @@ pub struct Options {
     pub verify: bool,
     /// Move to a CPU that can do less, too.
     pub ignore_cpu: bool,
+    /// Have both kernels' schedulers measure the downtime, too.
+    pub measure: bool,
     /// Descriptors that stay behind, by number.
     pub fds: BTreeMap<i32, Instead>,
 }
@@ -142,6 +144,7 @@ impl Default for Options {
             compress: Compression::default(),
             verify: false,
             ignore_cpu: false,
+            measure: false,
             fds: BTreeMap::new(),
         }
     }

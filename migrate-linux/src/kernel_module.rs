@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use uapi::{Hello, ReadProcess, ReadThreads, SetNextTimer, SetWait, Thread, Timer, VERSION, Watch};
 
 use crate::error::{Context, Error, Result};
+use crate::regs::Registers;
 use crate::thread_probe::{self, ThreadRecord};
 use crate::tracee::Stopped;
 
@@ -68,26 +69,20 @@ impl KernelModule {
     /// The process has ended, or this one lacks CAP_SYS_PTRACE.
     pub fn read_threads(&self, pid: i32) -> Result<Vec<ThreadRecord>> {
         let doing = || format!("read the threads of process {pid} by the kernel module");
-        let mut room = ROOM;
-        for _ in 0..TRIES {
-            let mut records = vec![Thread::ZERO; room];
+        let (records, request) = with_room(Thread::ZERO, doing, |records| {
             let mut request = ReadThreads {
                 version: VERSION,
                 record_size: size_of::<Thread>() as u32,
                 pid,
-                capacity: room as u32,
+                capacity: records.len() as u32,
                 records: records.as_mut_ptr() as u64,
                 ..ReadThreads::ZERO
             };
             // SAFETY: its structure, and it writes at most so many records, of which every pattern of bits is one.
-            unsafe { self.call(uapi::READ_THREADS, &mut request) }.doing(doing)?;
-            let count = request.count as usize;
-            if let Some(read) = records.get(..count) {
-                return Ok(read.iter().map(|record| recorded(record, &request)).collect());
-            }
-            room = count.saturating_add(ROOM);
-        }
-        Err(Error::Unsupported(format!("{}: more of them come all the time", doing())))
+            unsafe { self.call(uapi::READ_THREADS, &mut request) }?;
+            Ok((request.count, request))
+        })?;
+        Ok(records.iter().map(|record| recorded(record, &request)).collect())
     }
 
     /// What the kernel knows of a process as a whole, now.
@@ -96,27 +91,20 @@ impl KernelModule {
     /// As [`KernelModule::read_threads`].
     pub fn read_process(&self, pid: i32) -> Result<ProcessRecord> {
         let doing = || format!("read process {pid} by the kernel module");
-        let mut room = ROOM;
-        for _ in 0..TRIES {
-            let mut timers = vec![Timer::ZERO; room];
+        let (timers, process) = with_room(Timer::ZERO, doing, |timers| {
             let mut process = Box::new(ReadProcess {
                 version: VERSION,
                 record_size: size_of::<Timer>() as u32,
                 pid,
-                capacity: room as u32,
+                capacity: timers.len() as u32,
                 timers: timers.as_mut_ptr() as u64,
                 ..ReadProcess::ZERO
             });
             // SAFETY: its structure, and it writes at most so many timers, of which every pattern of bits is one.
-            unsafe { self.call(uapi::READ_PROCESS, &mut *process) }.doing(doing)?;
-            let count = process.count as usize;
-            if count <= timers.len() {
-                timers.truncate(count);
-                return Ok(ProcessRecord { process, timers });
-            }
-            room = count.saturating_add(ROOM);
-        }
-        Err(Error::Unsupported(format!("{}: more timers come all the time", doing())))
+            unsafe { self.call(uapi::READ_PROCESS, &mut *process) }?;
+            Ok((process.count, process))
+        })?;
+        Ok(ProcessRecord { process, timers })
     }
 
     /// Has the wait that a thread has been interrupted in end so many nanoseconds from now; below 0: it is over. `call` is its number.
@@ -187,6 +175,26 @@ impl KernelModule {
     }
 }
 
+/// Has `ask` fill these records, with ever more room, until it is enough. It tells how many there are, and what else it was told.
+fn with_room<T: Copy, R>(
+    empty: T,
+    doing: impl Fn() -> String,
+    mut ask: impl FnMut(&mut [T]) -> io::Result<(u32, R)>,
+) -> Result<(Vec<T>, R)> {
+    let mut room = ROOM;
+    for _ in 0..TRIES {
+        let mut records = vec![empty; room];
+        let (count, told) = ask(&mut records).doing(&doing)?;
+        let count = count as usize;
+        if count <= room {
+            records.truncate(count);
+            return Ok((records, told));
+        }
+        room = count.saturating_add(ROOM);
+    }
+    Err(Error::Unsupported(format!("{}: there are more of them all the time", doing())))
+}
+
 /// As the other ways of asking tell it.
 fn recorded(record: &Thread, request: &ReadThreads) -> ThreadRecord {
     let has = |bit: u32, what: u64| if record.unusual & bit == 0 { 0 } else { what };
@@ -236,5 +244,7 @@ fn recorded(record: &Thread, request: &ReadThreads) -> ThreadRecord {
         rseq: 0,
         rseq_size: 0,
         rseq_signature: 0,
+        registers: Registers::default(),
+        mask: 0,
     }
 }

@@ -1,16 +1,20 @@
 //! The kernel's interface: everything that needs `unsafe` is here and nowhere else.
 
 pub mod activity_probe;
+pub mod closing;
 pub mod cpu;
+pub mod downtime_probe;
 pub mod epoll;
 pub mod error;
 pub mod executor;
 pub mod fdpass;
 pub mod file_handle;
+pub mod file_probe;
 mod group_stop;
 pub mod kcmp;
 pub mod kernel_module;
 pub mod kernel_state;
+pub mod locked_memory;
 pub mod map_files;
 pub mod namespaces;
 pub mod owner;
@@ -35,9 +39,11 @@ mod sock_diag;
 pub mod sockets;
 pub mod sockopt;
 pub mod spawn;
+pub mod sysv_sem;
 pub mod sysv_shm;
 mod task_iterator;
 pub mod tcp_diag;
+pub mod terminal_probe;
 pub mod thread_probe;
 pub mod throttle;
 pub mod timerfd;

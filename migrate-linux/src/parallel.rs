@@ -128,6 +128,8 @@ impl Executor {
     /// Has each of these threads, which have never run their program, begin the wait that is its batch's second call, and interrupts that.
     /// By what the first call stores it is seen how far they are; so that must be something else than 0.
     pub fn begin_waits(&self, threads: &mut [&mut Stopped], batches: &[Batch]) -> Result<Vec<Begun>> {
+        let Some(first) = threads.first() else { return Ok(Vec::new()) };
+        let template = first.registers()?;
         let mut begun = Vec::with_capacity(batches.len());
         while begun.len() < threads.len().min(batches.len()) {
             let done = begun.len();
@@ -136,8 +138,7 @@ impl Executor {
             let no_way_back = Rescue { registers: Registers::default(), mask: 0 };
             let mut blocks = self.write_blocks(&wave, &batches[done..next], std::iter::repeat(no_way_back))?;
             for ((thread, batch), &address) in threads[done..].iter_mut().zip(&batches[done..]).zip(&wave.addresses) {
-                let entry = executor::entry(self.range().start, address, batch.len(), &thread.registers()?);
-                thread.set_registers(&entry)?;
+                thread.set_registers(&executor::entry(self.range().start, address, batch.len(), &template))?;
                 thread.set_signal_mask(!signal_bit(self.signal()))?;
                 thread.run()?;
             }

@@ -3,6 +3,7 @@
 //! Unlike a PID, a pidfd never comes to mean another process.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -124,6 +125,22 @@ impl PidFd {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         Ok(rustix::process::pidfd_getfd(&self.0, fd, PidfdGetfdFlags::empty())?)
+    }
+
+    /// Makes huge pages of a range of its memory, multiples of 2 MiB, block by block; what cannot be one stays as it is
+    /// (madvise(2), MADV_COLLAPSE; Linux 6.1). Each block must have a page. The process waits when it touches a block meanwhile.
+    ///
+    /// # Errors
+    /// `EINVAL`, `EAGAIN` or `ENOMEM` when some could not be made; `EINVAL` on an older kernel; `EPERM`.
+    pub fn collapse(&self, range: Range<u64>) -> io::Result<()> {
+        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0);
+        let part = libc::iovec { iov_base: range.start as *mut libc::c_void, iov_len: length };
+        // SAFETY: the descriptor is open and the kernel reads one iovec; its addresses are those of the other process, whose memory
+        // has the same content afterwards.
+        let result = unsafe {
+            libc::syscall(libc::SYS_process_madvise, self.0.as_raw_fd(), &raw const part, 1, libc::MADV_COLLAPSE, 0)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Sends a signal by number, as kill(2) does; 0 only asks whether that may be done.

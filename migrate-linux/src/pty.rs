@@ -10,6 +10,7 @@ pub type Size = [u16; 4];
 
 const TCGETS2: libc::c_ulong = 0x802c_542a;
 const TCSETS2: libc::c_ulong = 0x402c_542b;
+const TIOCGDEV: libc::c_ulong = 0x8004_5432;
 
 /// Makes the ioctl that fills in a value.
 fn get<T: Default>(fd: &OwnedFd, request: libc::c_ulong) -> io::Result<T> {
@@ -134,6 +135,14 @@ pub fn discipline(end: &OwnedFd) -> io::Result<i32> {
     get(end, libc::TIOCGETD)
 }
 
+/// The device number of a terminal, as `tty_nr` of proc_pid_stat(5) has it. Asked at a master's descriptor: the slave's.
+///
+/// # Errors
+/// As [`settings`].
+pub fn device(end: &OwnedFd) -> io::Result<u32> {
+    get(end, TIOCGDEV)
+}
+
 /// The session whose controlling terminal it is, and its foreground process group (0: none that this process sees). None: it is nobody's.
 ///
 /// # Errors
@@ -171,6 +180,7 @@ mod tests {
         termios[20] ^= 1;
         set_settings(&master, &termios).unwrap();
         assert_eq!(settings(&master).unwrap(), termios);
+        assert_eq!(device(&master).unwrap() >> 8 & 0xfff, 136);
         assert_eq!((discipline(&master).unwrap(), session(&master).unwrap()), (0, None));
         let not_one = OwnedFd::from(File::open("/dev/null").unwrap());
         assert!(number(&not_one).is_err() && session(&not_one).unwrap().is_none());

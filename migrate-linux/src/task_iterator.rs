@@ -1,20 +1,20 @@
-//! Running a BPF program for each thread of a process (Documentation/bpf/bpf_iterators.rst), with bpf(2): aya binds iterators to the
-//! whole system only.
+//! Running a BPF program for each thread, or each descriptor, of a process (Documentation/bpf/bpf_iterators.rst), with bpf(2): aya binds
+//! iterators to the whole system only.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
-/// A program of the kind `iter/task`, bound to one process or thread.
+/// A program of the kind `iter/task` or `iter/task_file`, bound to one process or thread.
 #[derive(Debug)]
 pub struct TaskIterator {
     link: OwnedFd,
     what: String,
 }
 
-/// What the program writes, while it runs for one thread after the other.
+/// What the program writes, while it runs for one after the other.
 #[derive(Debug)]
 pub struct Reading<'t> {
     file: File,
@@ -22,7 +22,7 @@ pub struct Reading<'t> {
 }
 
 impl TaskIterator {
-    /// Binds the program to all threads of a process.
+    /// Binds the program to a process.
     pub fn of_process(program: BorrowedFd<'_>, pid: i32) -> Result<TaskIterator> {
         let info = IterInfo { tid: 0, pid: pid as u32, pid_fd: 0, _unused: 0 };
         TaskIterator::bind(program, &info, format!("process {pid}"))
@@ -49,6 +49,28 @@ impl TaskIterator {
         Ok(TaskIterator { link: link.doing(|| format!("bind the probe to {what}"))?, what })
     }
 
+    /// Runs it for all, and reads every record of `SIZE` bytes that it writes, about `at_once` at a time.
+    pub fn records<T, const SIZE: usize>(
+        &self,
+        at_once: usize,
+        from_bytes: impl Fn(&[u8; SIZE]) -> T,
+    ) -> Result<Vec<T>> {
+        let mut records = Vec::new();
+        // Each read returns whole records (bpf_seq_read, kernel/bpf/bpf_iter.c).
+        let mut bytes = vec![0; at_once * SIZE];
+        let mut reading = self.begin()?;
+        loop {
+            let count = reading.read(&mut bytes)?;
+            if count == 0 {
+                return Ok(records);
+            }
+            match bytes.get(..count).map(<[u8]>::as_chunks) {
+                Some((whole, [])) => records.extend(whole.iter().map(&from_bytes)),
+                _ => return Err(Error::Unsupported(format!("the probe of {} returned half a record", self.what))),
+            }
+        }
+    }
+
     /// Begins to run it.
     pub fn begin(&self) -> Result<Reading<'_>> {
         let iterator = IterCreate { link: self.link.as_raw_fd() as u32, flags: 0 };
@@ -59,7 +81,7 @@ impl TaskIterator {
 }
 
 impl Reading<'_> {
-    /// Reads whole records: as many as fit and are there. 0: it has been run for all threads.
+    /// Reads whole records: as many as fit and are there. 0: it has been run for all.
     pub fn read(&mut self, bytes: &mut [u8]) -> Result<usize> {
         loop {
             match self.file.read(bytes) {
@@ -115,4 +137,40 @@ unsafe fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
     }
     // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Why the kernel has not accepted a program.
+#[cfg(probes)]
+pub(crate) fn refused(error: aya::programs::ProgramError) -> Box<dyn std::error::Error> {
+    match error {
+        aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
+            format!("{io_error}; the kernel says: {}", complaint(&verifier_log.to_string())).into()
+        }
+        other => other.into(),
+    }
+}
+
+/// What the kernel's check of a program has found fault with: its log is a listing of the program, that, and some statistics.
+#[cfg(any(probes, test))]
+fn complaint(log: &str) -> &str {
+    const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed"];
+    let lines = log.lines().rev().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .find(|line| !STATISTICS.iter().any(|s| line.starts_with(s)))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_refused_program_the_reason_is_told_alone() {
+        let log = "0: R1=ctx(off=0,imm=0) R10=fp0\n255: (85) call bpf_probe_read_kernel#113\n\
+            R2 unbounded memory access, use 'var &= const' or 'if (var < const)'\nverification time 7323 usec\nstack depth 448\n\
+            processed 285 insns (limit 1000000) max_states_per_insn 0\n\n";
+        assert_eq!(complaint(log), "R2 unbounded memory access, use 'var &= const' or 'if (var < const)'");
+        assert_eq!(complaint(""), "");
+    }
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::regs::Registers;
 use crate::task_iterator::TaskIterator;
 use crate::tracee::RseqConfiguration;
 use crate::traps::TrapBits;
@@ -95,13 +96,15 @@ pub struct ThreadRecord {
     pub cut_at: u64,
     /// How many were.
     pub cuts: u64,
-    /// 1: the registration of its rseq area.
+    /// 1: the registration of its rseq area; 2: its registers and mask.
     pub(crate) told: u32,
     /// Not 0: such waits are seen.
     pub watched: u32,
     pub(crate) rseq: u64,
     pub(crate) rseq_size: u32,
     pub(crate) rseq_signature: u32,
+    pub(crate) registers: Registers,
+    pub(crate) mask: u64,
 }
 
 /// In [`ThreadRecord::unusual`]: RDTSC or CPUID fault, or its L1 cache is flushed.
@@ -123,6 +126,11 @@ impl ThreadRecord {
     pub fn rseq(&self) -> Option<RseqConfiguration> {
         let (address, size, signature) = (self.rseq, self.rseq_size, self.rseq_signature);
         (self.told & 1 != 0).then_some(RseqConfiguration { address, size, signature, ..RseqConfiguration::default() })
+    }
+
+    /// Its general registers and the signals that it blocks, as it stands. None: it has not left its CPU yet, or this is not told.
+    pub fn standing(&self) -> Option<(Registers, u64)> {
+        (self.told & 2 != 0).then_some((self.registers, self.mask))
     }
 
     fn from_bytes(bytes: &[u8; ThreadRecord::SIZE]) -> ThreadRecord {
@@ -191,29 +199,15 @@ pub struct BoundProbe {
 impl BoundProbe {
     /// What the kernel knows of every thread of the process, now. None of a process that has ended.
     pub fn read(&self) -> Result<Vec<ThreadRecord>> {
-        let mut records = Vec::new();
-        // Each read returns whole records (bpf_seq_read, kernel/bpf/bpf_iter.c).
-        let mut bytes = vec![0; 64 * ThreadRecord::SIZE];
-        let mut reading = self.threads.begin()?;
-        loop {
-            let count = reading.read(&mut bytes)?;
-            if count == 0 {
-                return Ok(records);
+        self.threads.records(64, |bytes| {
+            let mut record = ThreadRecord::from_bytes(bytes);
+            record.watched = self.watch.is_some().into();
+            if let Some(bits) = self.bits {
+                let has = |mask: u64, what: u64| if record.unusual & mask == 0 { 0 } else { what };
+                record.unusual = has(bits.traps, TRAPS) | has(bits.ports, PORTS);
             }
-            let whole = bytes.get(..count).map(<[u8]>::as_chunks);
-            match whole {
-                Some((whole, [])) => records.extend(whole.iter().map(|bytes| {
-                    let mut record = ThreadRecord::from_bytes(bytes);
-                    record.watched = self.watch.is_some().into();
-                    if let Some(bits) = self.bits {
-                        let has = |mask: u64, what: u64| if record.unusual & mask == 0 { 0 } else { what };
-                        record.unusual = has(bits.traps, TRAPS) | has(bits.ports, PORTS);
-                    }
-                    record
-                })),
-                _ => return Err(Error::Unsupported("the probe for threads returned half a record".into())),
-            }
-        }
+            record
+        })
     }
 }
 
@@ -234,8 +228,10 @@ type Loaded = (OwnedFd, std::result::Result<Watch, String>);
 
 #[cfg(probes)]
 fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
-    use aya::programs::{BtfTracePoint, Iter, ProgramError};
+    use aya::programs::{BtfTracePoint, Iter};
     use aya::{Btf, EbpfLoader, include_bytes_aligned};
+
+    use crate::task_iterator::refused;
 
     // Of another one, the numbers of users and groups would have to be translated.
     const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
@@ -247,12 +243,6 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
     let program = object.program_mut("read_thread").ok_or("it is not in the object")?;
     let program: &mut Iter = program.try_into()?;
-    let refused = |error| match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            format!("{io_error}; the kernel says: {}", complaint(&verifier_log.to_string())).into()
-        }
-        other => Box::<dyn std::error::Error>::from(other),
-    };
     program.load("task", &kernel).map_err(refused)?;
     let iterator = program.fd()?.as_fd().try_clone_to_owned()?;
     let mut watch = || -> std::result::Result<Watch, Box<dyn std::error::Error>> {
@@ -265,17 +255,6 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     Ok((iterator, watch().map_err(|why| why.to_string())))
 }
 
-/// What the kernel's check of a program has found fault with: its log is a listing of the program, that, and some statistics.
-#[cfg(any(probes, test))]
-fn complaint(log: &str) -> &str {
-    const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed"];
-    let lines = log.lines().rev().map(str::trim);
-    lines
-        .filter(|line| !line.is_empty())
-        .find(|line| !STATISTICS.iter().any(|s| line.starts_with(s)))
-        .unwrap_or_default()
-}
-
 #[cfg(not(probes))]
 fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     Err("this was built without it (clang was missing, or the feature ebpf was off)".into())
@@ -283,6 +262,11 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+
+    use nix::sys::signal::{Signal, killpg};
+    use nix::unistd::Pid;
+
     use super::*;
 
     #[test]
@@ -314,13 +298,31 @@ mod tests {
         assert_eq!(probe.bind(pid).unwrap().read().unwrap().iter().filter(|r| r.seen_tid == tid).count(), 0);
     }
 
+    /// A shell that waits inside rt_sigsuspend, where its mask is another one for a while, one in its own code, and a sleep.
     #[test]
-    fn of_a_refused_program_the_reason_is_told_alone() {
-        let log = "0: R1=ctx(off=0,imm=0) R10=fp0\n255: (85) call bpf_probe_read_kernel#113\n\
-            R2 unbounded memory access, use 'var &= const' or 'if (var < const)'\nverification time 7323 usec\nstack depth 448\n\
-            processed 285 insns (limit 1000000) max_states_per_insn 0\n\n";
-        assert_eq!(complaint(log), "R2 unbounded memory access, use 'var &= const' or 'if (var < const)'");
-        assert_eq!(complaint(""), "");
+    fn of_a_thread_that_stands_it_tells_what_ptrace_does() {
+        let probe = match ThreadProbe::load() {
+            Ok(probe) => probe,
+            Err(why) => return println!("SKIPPED registers by the probe: {why}"),
+        };
+        for script in ["sleep 60 & wait", "while :; do :; done", "exec sleep 60"] {
+            let mut child = std::process::Command::new("sh").args(["-c", script]).process_group(0).spawn().unwrap();
+            let pid = child.id() as i32;
+            let bound = probe.bind(pid).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let seized = crate::tracee::Seized::seize(pid, false).unwrap();
+            seized.interrupt().unwrap();
+            let (stopped, _) = seized.wait_stopped().unwrap();
+            let record = (0..1000).find_map(|_| bound.read().unwrap().into_iter().find(|r| r.standing().is_some()));
+            let by_ptrace = (stopped.registers().unwrap(), stopped.signal_mask().unwrap());
+            let rseq = stopped.rseq().unwrap();
+            drop(stopped);
+            killpg(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+            child.wait().unwrap();
+            let record = record.unwrap_or_else(|| panic!("{script}: nothing is told of it"));
+            assert_eq!(record.standing(), Some(by_ptrace), "{script}");
+            assert!(record.rseq().is_none_or(|told| told.address == rseq.address), "{script}");
+        }
     }
 
     /// Sets one thing in a thread of its own. Returns its record before and after.

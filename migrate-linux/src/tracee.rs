@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::regs::Registers;
+use crate::thread_probe::ThreadRecord;
 
 /// Size of the kernel's `siginfo_t`.
 pub const SIGINFO_SIZE: usize = 128;
@@ -284,6 +285,17 @@ impl Stopped {
     /// Asks it to stop again, after [`Stopped::run`].
     pub(crate) fn interrupt(&self) -> Result<()> {
         self.thread.interrupt()
+    }
+
+    /// Takes what a record says of it, which was made while it stood and is younger than anything that was set.
+    pub fn is_as(&self, record: &ThreadRecord) {
+        if let Some((registers, mask)) = record.standing() {
+            self.registers.set(Some(registers));
+            self.mask.set(Some(mask));
+        }
+        if let Some(rseq) = record.rseq() {
+            self.rseq.set(Some(rseq));
+        }
     }
 
     /// Its general registers.

@@ -133,17 +133,25 @@ impl UserFaultFd {
     pub fn copy(&self, destination: u64, source: &[u8]) -> io::Result<()> {
         let mut done = 0;
         while done < source.len() {
-            let mut argument = raw::uffdio_copy {
-                dst: destination.wrapping_add(done as u64),
-                src: source[done..].as_ptr() as u64,
-                len: (source.len() - done) as u64,
-                mode: 0,
-                copy: 0,
-            };
-            let result = self.call(ioctl::UFFDIO_COPY, &mut argument);
-            done += progress(result, argument.copy, source.len() - done)?;
+            done += self.copy_some(destination.wrapping_add(done as u64), &source[done..])?;
         }
         Ok(())
+    }
+
+    /// As [`UserFaultFd::copy`], but fills only as many pages as can be in one go, up to one that is there already. Returns the bytes.
+    ///
+    /// # Errors
+    /// As for that; then none has been filled.
+    pub fn copy_some(&self, destination: u64, source: &[u8]) -> io::Result<usize> {
+        let mut argument = raw::uffdio_copy {
+            dst: destination,
+            src: source.as_ptr() as u64,
+            len: source.len() as u64,
+            mode: 0,
+            copy: 0,
+        };
+        let result = self.call(ioctl::UFFDIO_COPY, &mut argument);
+        progress(result, argument.copy, source.len())
     }
 
     /// Fills the missing pages of `range` with the page of zeroes, and wakes who waits for them.

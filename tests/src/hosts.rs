@@ -231,6 +231,11 @@ impl Started<'_> {
         self.pids(host) == [self.pid] && self.pids(host.other()).is_empty()
     }
 
+    /// Whether it has not ended, wherever it is.
+    pub fn runs(&self) -> bool {
+        [Host::Alpha, Host::Beta].into_iter().any(|host| !self.pids(host).is_empty())
+    }
+
     /// Where it is and what it wrote.
     pub fn said(&self) -> String {
         let (here, there) = (self.pids(Host::Alpha), self.pids(Host::Beta));

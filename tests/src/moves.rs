@@ -16,6 +16,10 @@ pub struct Report {
     pub reason: Option<String>,
     /// How long it stood still, microseconds.
     pub downtime_us: Option<u64>,
+    /// The same as the schedulers saw it, if that was asked for and is known.
+    pub downtime_probed_us: Option<u64>,
+    /// By how much that may be wrong.
+    pub downtime_probed_error_us: Option<u64>,
     /// All of it, microseconds.
     pub total_us: u64,
     /// Control and pages.

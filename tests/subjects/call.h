@@ -29,13 +29,14 @@ static UNUSED struct timespec call_end(clockid_t clock)
 struct answer { long value; int error; };
 #define ANSWER(call) ({ errno = 0; long value_ = (call); (struct answer){ value_, errno }; })
 
-static UNUSED void repeat_until_check(const char *name, struct answer (*call)(void), struct answer expected)
+/* `clock`: the one that the call goes by. */
+static UNUSED void repeat_by_clock(clockid_t clock, const char *name, struct answer (*call)(void), struct answer expected)
 {
 	ready();
 	while (!check_wanted()) {
-		int64_t started = now_us(CLOCK_MONOTONIC);
+		int64_t started = now_us(clock);
 		struct answer got = call();
-		int64_t took = now_us(CLOCK_MONOTONIC) - started;
+		int64_t took = now_us(clock) - started;
 
 		EXPECT(got.value == expected.value && got.error == expected.error,
 		       "%s: expected %ld (%s), got %ld (%s) after %lld us", name, expected.value, strerror(expected.error),
@@ -58,6 +59,11 @@ static void *blocking_thread_(void *unused)
 	blocking_answer_ = blocking_call_();
 	blocking_done_ = 1;
 	return NULL;
+}
+
+static UNUSED void repeat_until_check(const char *name, struct answer (*call)(void), struct answer expected)
+{
+	repeat_by_clock(CLOCK_MONOTONIC, name, call, expected);
 }
 
 /* `wake` is given the thread's ID. */

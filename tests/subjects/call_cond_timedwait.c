@@ -17,5 +17,5 @@ static struct answer call(void)
 int main(int argc, char **argv)
 {
 	begin(argc, argv);
-	repeat_until_check("pthread_cond_timedwait", call, (struct answer){ ETIMEDOUT, 0 });
+	repeat_by_clock(CLOCK_REALTIME, "pthread_cond_timedwait", call, (struct answer){ ETIMEDOUT, 0 });
 }

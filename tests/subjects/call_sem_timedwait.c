@@ -14,5 +14,5 @@ int main(int argc, char **argv)
 {
 	begin(argc, argv);
 	NEED(sem_init(&semaphore, 0, 0) == 0);
-	repeat_until_check("sem_timedwait", call, (struct answer){ -1, ETIMEDOUT });
+	repeat_by_clock(CLOCK_REALTIME, "sem_timedwait", call, (struct answer){ -1, ETIMEDOUT });
 }

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 typedef union {
@@ -121,6 +122,14 @@ static UNUSED int number(int fd, int level, int name)
 	return value;
 }
 
+/* On a busy host the kernel delivers what is sent over the loopback in a thread of its own: a moment later. */
+static UNUSED void await_input(int fd)
+{
+	struct pollfd polled = { .fd = fd, .events = POLLIN };
+
+	poll(&polled, 1, 10000);
+}
+
 /* The next datagram, and from whom it is. */
 static UNUSED void expect_datagram(const char *what, int fd, const void *data, size_t length, address from)
 {
@@ -130,6 +139,7 @@ static UNUSED void expect_datagram(const char *what, int fd, const void *data, s
 	ssize_t n;
 
 	memset(&sender, 0, sizeof sender);
+	await_input(fd);
 	n = recvfrom(fd, got, sizeof got, MSG_DONTWAIT, &sender.any, &size);
 	EXPECT(n >= 0, "%s: %s", what, strerror(errno));
 	EXPECT_EQ(what, n, length);

@@ -40,6 +40,7 @@ int main(int argc, char **argv)
 	struct { uint8_t head[20]; char data[4]; } whole = { { 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 253, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1 }, "own" };
 	EXPECT(send(own, &whole, sizeof whole, 0) == sizeof whole, "send by the connected one: %s", strerror(errno));
 	char back[64];
+	await_input(own);
 	EXPECT_EQ("received of its own protocol", recv(own, back, sizeof back, MSG_DONTWAIT), sizeof whole);
 	EXPECT(memcmp(back + 20, "own", 4) == 0, "other bytes of its own protocol");
 	/* An echo request to its address, and one to another. */
@@ -52,6 +53,7 @@ int main(int argc, char **argv)
 	expect_nothing("the one at another address", icmp);
 	EXPECT_OK(sendto(sender, &request, sizeof request, 0, &here.any, size_of(&here)));
 	char packet[100];
+	await_input(icmp);
 	EXPECT_EQ("length received", recv(icmp, packet, sizeof packet, MSG_DONTWAIT), 20 + sizeof request);
 	EXPECT_EQ("type received", packet[20], ICMP_ECHO);
 	expect_nothing("beside the request", icmp);

@@ -1,13 +1,13 @@
-/* A lease: opening the file over there would break it. */
-#include "subject.h"
+/* A lease for writing, on one machine: opening the file over there would break it. To another machine it moves. */
+#include "lease.h"
 
 int main(int argc, char **argv)
 {
 	begin(argc, argv);
 	int fd = make_file("leased", 1, 1);
-	NEED(fcntl(fd, F_SETLEASE, F_WRLCK) == 0);
+	take_lease(fd, F_WRLCK);
 	ready();
 	await_check();
-	EXPECT_EQ("the lease", fcntl(fd, F_GETLEASE), F_WRLCK);
+	expect_lease("leased", fd, F_WRLCK, O_RDONLY, F_RDLCK);
 	passed();
 }

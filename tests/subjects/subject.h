@@ -173,7 +173,7 @@ static UNUSED void leave_one_behind(void)
 static UNUSED void await_check(void)
 {
 	while (!check_wanted())
-		pause_ms(1);
+		pause_ms(5);
 }
 
 static UNUSED int64_t now_us(clockid_t clock)

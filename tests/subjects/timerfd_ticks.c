@@ -9,7 +9,7 @@ static void expect_in_step(const char *what, int fd, int64_t began)
 	uint64_t ticks = take_ticks(fd);
 	int64_t after = (clock_ns(CLOCK_MONOTONIC) - began) / PERIOD;
 
-	/* What the image takes from one host to the other is not told: one may come later by so much. */
+	/* Where the clock need not be made to go on, what the image takes from one host to the other is not told: one may come later by so much. */
 	EXPECT((int64_t)ticks <= after && (int64_t)ticks >= before - 1, "%s: %llu expirations in %lld to %lld periods", what,
 	       (unsigned long long)ticks, (long long)before, (long long)after);
 }

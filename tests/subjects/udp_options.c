@@ -93,6 +93,7 @@ int main(int argc, char **argv)
 	EXPECT_OK(sendto(untouched, "no", 2, 0, &to.any, size_of(&to)));
 	EXPECT_OK(sendto(untouched, "yes", 3, 0, &to.any, size_of(&to)));
 	char text[8];
+	await_input(filtered);
 	EXPECT_EQ("what passes the filter", recv(filtered, text, sizeof text, MSG_DONTWAIT), 3);
 	expect_nothing("the filtered one", filtered);
 	EXPECT(setsockopt(filtered, SOL_SOCKET, SO_DETACH_FILTER, &(int){ 0 }, sizeof(int)) == -1 && errno == EPERM,

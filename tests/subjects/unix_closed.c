@@ -20,7 +20,7 @@ int main(int argc, char **argv)
 	int types[2] = { SOCK_STREAM, SOCK_SEQPACKET };
 	int left[2][2], lost[2][2], ended[2][2], deaf[2][2], both[2][2];
 	short before[2][5];
-	int datagram[2], datagram_deaf[2];
+	int datagram[2], datagram_deaf[2], empty[2];
 	char bytes[64];
 
 	begin(argc, argv);
@@ -42,6 +42,10 @@ int main(int argc, char **argv)
 	make(SOCK_DGRAM, datagram), make(SOCK_DGRAM, datagram_deaf);
 	NEED(send(datagram[0], "one", 3, 0) == 3 && close(datagram[0]) == 0);
 	NEED(shutdown(datagram_deaf[0], SHUT_WR) == 0);
+	/* Packets of no bytes, which could be taken for the end, with a descriptor and without. */
+	make(SOCK_SEQPACKET, empty);
+	NEED(send(empty[0], "", 0, 0) == 0 && send_with(empty[0], "", 0, &datagram[1], 1, NULL) == 0);
+	NEED(send(empty[0], "", 0, 0) == 0 && close(empty[0]) == 0);
 	ready();
 	await_check();
 
@@ -72,6 +76,15 @@ int main(int argc, char **argv)
 		expect_text("both", both[i][0], "before");
 		expect_end("both", both[i][0]);
 		EXPECT(recv(both[i][1], bytes, 1, MSG_DONTWAIT) == 0, "both: %s", strerror(errno));
+	}
+	EXPECT_EQ("SO_PASSCRED", option(empty[1], SO_PASSCRED), 0);
+	EXPECT_OK(setsockopt(empty[1], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)));
+	for (int i = 0; i < 4; i++) {
+		struct received got = receive(empty[1], bytes, sizeof bytes, 0);
+
+		EXPECT_EQ("bytes of an empty packet", got.length, 0);
+		EXPECT_EQ("descriptors of an empty packet", got.count, i == 1);
+		EXPECT_EQ("an empty packet, or the end", got.has_credentials, i < 3);
 	}
 	expect_text("datagram of one that is closed", datagram[1], "one");
 	expect_empty("datagram of one that is closed", datagram[1]);

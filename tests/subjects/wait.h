@@ -58,6 +58,29 @@ static UNUSED void expect_in_time(const struct wait *waits, int count)
 	passed();
 }
 
+/* It stays for as long as the others: no thread ends between two looks. */
+static UNUSED void *wait_and_stay(void *wait)
+{
+	wait_once(wait);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/* A thread in each of them, moved when they have waited for a while. */
+static UNUSED void wait_in_threads(struct wait *waits, int count)
+{
+	for (int i = 0; i < count; i++)
+		start_thread(wait_and_stay, &waits[i]);
+	pause_ms(WAIT_BEFORE_MS);
+	ready();
+	await_check();
+	for (int i = 0; i < count; i++)
+		while (!waits[i].done)
+			pause_ms(1);
+	expect_in_time(waits, count);
+}
+
 /* A process with one thread, that waits from now on. It cannot say itself when it has waited for a while. */
 static UNUSED void wait_alone(const char *name, struct answer (*call)(const struct timespec *), struct answer expected)
 {

@@ -98,28 +98,10 @@ static struct wait waits[] = {
 	{ .name = "pselect", .call = pselect_pipe },
 	{ .name = "ppoll", .call = ppoll_pipe },
 };
-#define COUNT ((int)(sizeof waits / sizeof *waits))
-
-/* It stays for as long as the others: no thread ends between two looks. */
-static void *body(void *wait)
-{
-	wait_once(wait);
-	for (;;)
-		pause();
-	return NULL;
-}
 
 int main(int argc, char **argv)
 {
 	begin(argc, argv);
 	NEED(pipe2(ends, O_CLOEXEC) == 0);
-	for (int i = 0; i < COUNT; i++)
-		start_thread(body, &waits[i]);
-	pause_ms(WAIT_BEFORE_MS);
-	ready();
-	await_check();
-	for (int i = 0; i < COUNT; i++)
-		while (!waits[i].done)
-			pause_ms(1);
-	expect_in_time(waits, COUNT);
+	wait_in_threads(waits, sizeof waits / sizeof *waits);
 }

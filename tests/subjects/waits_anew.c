@@ -39,16 +39,6 @@ static struct wait waits[] = {
 	{ .name = "epoll_pwait2", .call = wait_by_time },
 	{ .name = "sigtimedwait", .call = wait_for_signal, .expected = { -1, EAGAIN } },
 };
-#define COUNT ((int)(sizeof waits / sizeof *waits))
-
-/* It stays for as long as the others: no thread ends between two looks. */
-static void *body(void *wait)
-{
-	wait_once(wait);
-	for (;;)
-		pause();
-	return NULL;
-}
 
 int main(int argc, char **argv)
 {
@@ -60,13 +50,5 @@ int main(int argc, char **argv)
 	NEED(pipe2(ends, O_CLOEXEC) == 0);
 	epoll = epoll_create1(EPOLL_CLOEXEC);
 	NEED(epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event) == 0);
-	for (int i = 0; i < COUNT; i++)
-		start_thread(body, &waits[i]);
-	pause_ms(WAIT_BEFORE_MS);
-	ready();
-	await_check();
-	for (int i = 0; i < COUNT; i++)
-		while (!waits[i].done)
-			pause_ms(1);
-	expect_in_time(waits, COUNT);
+	wait_in_threads(waits, sizeof waits / sizeof *waits);
 }

@@ -43,11 +43,20 @@ fn moves(hosts: &Hosts, name: &str, options: &[&str]) -> Option<Report> {
     Some(report)
 }
 
+/// Whether this kernel describes itself, as the probes need it; else the test is skipped.
+fn takes_probes(test: &str) -> bool {
+    let described = Path::new("/sys/kernel/btf/vmlinux").exists();
+    if !described {
+        skipped(test, "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)");
+    }
+    described
+}
+
 #[test]
 fn what_belongs_to_threads_is_read_by_ebpf() {
     let Some(hosts) = hosts!("what_belongs_to_threads_is_read_by_ebpf") else { return };
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return skipped("what_belongs_to_threads_is_read_by_ebpf", "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)");
+    if !takes_probes("what_belongs_to_threads_is_read_by_ebpf") {
+        return;
     }
     let kinds = [
         "credentials_per_thread",
@@ -64,6 +73,34 @@ fn what_belongs_to_threads_is_read_by_ebpf() {
         if let Some(report) = moves(&hosts, kind, &["--kernel-state", way]) {
             assert_eq!(report.kernel_state, way, "{kind}");
         }
+    }
+}
+
+#[test]
+fn what_is_open_is_told_by_ebpf() {
+    let Some(hosts) = hosts!("what_is_open_is_told_by_ebpf") else { return };
+    if !takes_probes("what_is_open_is_told_by_ebpf") {
+        return;
+    }
+    let kinds = [
+        "directories",
+        "epoll_numbers",
+        "eventfd",
+        "file_many",
+        "file_numbers",
+        "file_offset",
+        "file_renamed",
+        "file_restless",
+        "file_restless_state",
+        "file_shared_offset",
+        "file_unlinked",
+        "lock_flock",
+        "lock_ofd",
+        "owner",
+        "unix_descriptors",
+    ];
+    for kind in kinds {
+        moves(&hosts, kind, &["--kernel-state", "ebpf"]);
     }
 }
 

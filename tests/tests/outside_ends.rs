@@ -25,7 +25,8 @@ def hold():
 /// A program in alpha; `before`: what it has, `after`: what it does when the file `go` comes.
 fn start<'h>(hosts: &'h Hosts, before: &str, after: &str) -> Started<'h> {
     let program = format!(
-        "{HOLDER}\n{before}\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.005)\n{after}\nopen('done', 'w').write('ok')"
+        "{HOLDER}\n{before}\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.005)\n{after}\n\
+         with open('doing', 'w') as doing: doing.write('ok')\nos.rename('doing', 'done')"
     );
     let started = hosts.start(Host::Alpha, TempDir::new().expect("a directory"), &[PYTHON, "-S", "-B", "-c", &program]);
     assert!(wait_for_file(&started.path("ready"), PATIENCE).is_some(), "{}", started.text("stderr"));

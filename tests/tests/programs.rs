@@ -239,38 +239,71 @@ program!(asyncio, super::ASYNCIO);
 /// Much longer than any of them takes.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How often it is tried again with a program that ends by itself before it was moved often enough: how long its work and a move take
+/// depends on the machine and on what else that does.
+const TRIES: usize = 3;
+
 fn run(test: &str, program: &Program, moves: usize) {
     let Some(hosts) = hosts!(test, &[program.path]) else { return };
     let expected = unmoved(&hosts, program);
+    for attempt in 1..=TRIES {
+        // All of its work lies ahead of one that is moved at once.
+        let mut downtimes = move_to_its_end(test, program, moves, &hosts, &expected, attempt == 1);
+        if downtimes.len() * 2 > moves {
+            downtimes.sort_unstable();
+            let (middle, most) = (downtimes[downtimes.len() / 2], downtimes[downtimes.len() - 1]);
+            println!("{test}: moved {} times, stood still for {middle} us (median), {most} us (most)", downtimes.len());
+            return;
+        }
+        println!("{test}: has ended by itself after {} of {moves} moves", downtimes.len());
+    }
+    panic!("{test}: ends by itself before it was moved often enough, {TRIES} times");
+}
 
-    let mut moved = start(&hosts, program);
+/// Its downtimes, microseconds. That it ends early is no fault, if it has done all of its work by then.
+fn move_to_its_end(
+    test: &str,
+    program: &Program,
+    moves: usize,
+    hosts: &Hosts,
+    expected: &Outputs,
+    rests: bool,
+) -> Vec<u64> {
+    let mut moved = start(hosts, program);
     // Those that are made on the spot begin with a line.
     if !program.files.is_empty() {
         let begun = wait_for(PATIENCE, || (!moved.text("stdout").is_empty()).then_some(()));
         assert!(begun.is_some(), "{test}: does not begin: {}", moved.said());
     }
-    sleep(Duration::from_millis(1000));
+    if rests {
+        sleep(Duration::from_millis(1000));
+    }
     let mut downtimes = Vec::new();
     for round in 1..=moves {
-        assert!(moved.runs_only(moved.host), "{test}: has ended before move {round}: {}", moved.text("stderr"));
         match moved.move_over() {
             Ok(report) => downtimes.push(report.downtime_us.unwrap_or(0)),
+            Err(_) if !moved.runs() => break,
             Err(why) => panic!("{test}: move {round} of {moves}: {why}{}", moved.text("stderr")),
         }
-        assert!(moved.runs_only(moved.host), "{test}: does not run after move {round}: {}", moved.text("stderr"));
+        if !moved.runs_only(moved.host) {
+            assert!(!moved.runs(), "{test}: does not run after move {round}: {}", moved.said());
+            break;
+        }
     }
     moved.wait_end(PATIENCE).unwrap_or_else(|e| panic!("{test}: {e}"));
-    downtimes.sort_unstable();
-    let (middle, most) = (downtimes[downtimes.len() / 2], downtimes[downtimes.len() - 1]);
-    println!("{test}: stood still for {middle} us (median), {most} us (most)");
 
     let got = outputs(program, &moved);
-    assert_eq!(moved.text("stderr"), "", "{test}: its standard error");
+    let moves = downtimes.len();
+    assert_eq!(moved.text("stderr"), "", "{test}: its standard error after {moves} moves");
     for ((name, expected), (_, got)) in expected.iter().zip(&got) {
         let same = expected.iter().zip(got).take_while(|(a, b)| a == b).count();
         let (wanted, length) = (expected.len(), got.len());
-        assert!(expected == got, "{test}: {name} differs at byte {same} (unmoved {wanted} bytes, moved {length})");
+        assert!(
+            expected == got,
+            "{test}: {name} differs at byte {same} after {moves} moves (unmoved {wanted} bytes, moved {length})"
+        );
     }
+    downtimes
 }
 
 type Outputs = Vec<(&'static str, Vec<u8>)>;

@@ -438,6 +438,19 @@ fn a_traced_process() {
 }
 
 #[test]
+fn a_terminal_that_nothing_looks_into() {
+    let Some(hosts) = hosts!("a_terminal_that_nothing_looks_into", &[PYTHON]) else { return };
+    let ticker = Ticker::start(&hosts, "import os, pty; master, slave = pty.openpty(); os.write(slave, b'unread')");
+    let why = ticker.push(&hosts, &["--kernel-state", "ptrace"]).refused();
+    let why = why.unwrap_or_else(|said| panic!("not refused: {said}"));
+    assert!(
+        why.contains("a terminal with 6 bytes that the program has not read") && why.contains("try again"),
+        "{why}"
+    );
+    ticker.unharmed();
+}
+
+#[test]
 fn a_thread() {
     let before = "import threading, time; t = threading.Thread(target=time.sleep, args=(600,), daemon=True); t.start()";
     let Some(hosts) = hosts!("a_thread", &[PYTHON]) else { return };

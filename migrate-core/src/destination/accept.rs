@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use migrate_linux::cpu::CpuFeatures;
@@ -10,10 +11,13 @@ use migrate_linux::cpu::CpuFeatures;
 use super::vdso::KernelVdso;
 use crate::clocks::HostClocks;
 use crate::error::{Doing, Error, Result};
-use crate::identity::{Depth, DigestCache, FileIdentity, Kind, compare, needs_content, read_identity};
+use crate::identity::{Depth, Difference, DigestCache, FileIdentity, Kind, compare, needs_content, read_identity};
 use crate::image::{NeededFile, Offer};
+use crate::phases::fifos::holders;
 use crate::plan::PidPolicy;
+use crate::proc::listing::name_of;
 use crate::protocol::message::Accepted;
+use crate::resources::file::listed;
 use crate::resources::process::posix_timers;
 
 /// Checks an offer. Ok: accepted but for the files, by number, whose content must be compared.
@@ -30,6 +34,7 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
             Err(why) => reasons.push(why),
         }
     }
+    reasons.extend(check_fifos(offer)?);
     let cpu = check_cpu(offer);
     let warnings = cpu.as_ref().ok().cloned().flatten().into_iter().collect();
     reasons.extend(cpu.err());
@@ -64,7 +69,7 @@ pub fn check_content(offer: &Offer, undecided: &[u32], content: &[FileIdentity])
         let path = Path::new(OsStr::from_bytes(&theirs.path));
         let ours = read_identity(path, Depth::Content, &mut cache).doing(|| format!("read {}", path.display()))?;
         if let Err(difference) = compare(theirs, &ours) {
-            reasons.push(difference_of(path, &difference));
+            reasons.push(difference_of(path, theirs.kind, &difference));
         }
     }
     if reasons.is_empty() { Ok(()) } else { Err(Error::Refused(reasons)) }
@@ -82,11 +87,37 @@ fn check_file(needed: &NeededFile) -> std::result::Result<bool, String> {
     if needs_content(theirs, &ours) {
         return Ok(false);
     }
-    compare(theirs, &ours).map(|()| true).map_err(|difference| difference_of(path, &difference))
+    compare(theirs, &ours).map(|()| true).map_err(|difference| difference_of(path, theirs.kind, &difference))
 }
 
-fn difference_of(path: &Path, difference: &crate::identity::Difference) -> String {
-    format!("{} {difference}; install the same version on both hosts, or share the file system", path.display())
+fn difference_of(path: &Path, kind: Kind, difference: &Difference) -> String {
+    let remedy = match kind {
+        Kind::NamedPipe => "make it there (mkfifo)",
+        _ => "install the same version on both hosts",
+    };
+    format!("{} {difference}; {remedy}, or share the file system", path.display())
+}
+
+/// FIFOs that a process here has open: it would get what is for the process that comes, and the other way round. On one kernel they may be
+/// the FIFO of that process itself.
+fn check_fifos(offer: &Offer) -> Result<Vec<String>> {
+    let fifos = offer.files.iter().filter(|file| file.identity.kind == Kind::NamedPipe);
+    let paths = fifos.map(|file| Path::new(OsStr::from_bytes(&file.identity.path)));
+    let wanted: Vec<_> = paths.filter_map(|path| Some((path, fs::metadata(path).ok()?))).collect();
+    if wanted.is_empty() || offer.boot_id == crate::phases::boot_id() {
+        return Ok(Vec::new());
+    }
+    let path_of = |(device, inode)| wanted.iter().find(|(_, file)| (file.dev(), file.ino()) == (device, inode));
+    let holders = holders(&[], |inode| path_of(inode).is_some())?;
+    let reason = |((inode, other), fds): ((_, i32), Vec<i32>)| {
+        Some(format!(
+            "process {other} ({}) has the FIFO {} open on the destination, as fd {}; end that, or have the program use another one",
+            name_of(other),
+            path_of(inode)?.0.display(),
+            listed(&fds)
+        ))
+    };
+    Ok(holders.into_iter().filter_map(reason).collect())
 }
 
 /// What the CPU here lacks. Ok: it is to move all the same, with a warning.
@@ -190,6 +221,7 @@ mod tests {
             addresses: Vec::new(),
             vdso: None,
             uid: 0,
+            boot_id: String::new(),
         }
     }
 
@@ -244,6 +276,23 @@ mod tests {
         };
         let why = refusal(&Offer { files: vec![NeededFile { identity, written: false }], ..offer() });
         assert!(why.contains("/nowhere/libfoo.so.1 is missing there"), "{why}");
+    }
+
+    #[test]
+    fn a_fifo_that_is_open_here_is_refused_with_who_has_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let identity = read_identity(&path, Depth::Stat, &mut DigestCache::new()).expect("what it is");
+        let offer = Offer { files: vec![NeededFile { identity, written: true }], ..offer() };
+        check(&offer).expect("accepted");
+        let open = fs::File::options().read(true).write(true).open(&path).expect("it opened");
+        let why = refusal(&offer);
+        assert!(why.contains("/fifo open on the destination, as fd ") && why.contains("process "), "{why}");
+        check(&Offer { boot_id: crate::phases::boot_id(), ..offer.clone() }).expect("it may be its own");
+        drop(open);
+        fs::remove_file(&path).expect("removed");
+        assert!(refusal(&offer).contains("/fifo is missing there; make it there (mkfifo)"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 
+use migrate_linux::closing::close_all;
 use migrate_linux::libc;
 use migrate_linux::remote::Batch;
 
@@ -75,7 +76,9 @@ impl Descriptors {
         self.add_what_refers_to_these(&mut missing, &wanted);
         new.unix = unix_group::make(&mut self.unix, &missing, &self.made, &new, shell)?;
         let mut made_now = Vec::with_capacity(missing.len());
-        for object in all() {
+        let mut order: Vec<ObjectId> = all().filter(|object| missing.contains_key(object)).collect();
+        order.sort_by_key(|object| missing.get(object).map(file::turn));
+        for object in order {
             if let Some(image) = missing.remove(&object) {
                 let fd = file::create(&image, &mut new)?;
                 self.made.insert(object, (image, fd));
@@ -124,6 +127,11 @@ impl Descriptors {
                 return;
             }
         }
+    }
+
+    /// Closes this process's own ends of them all. The new process keeps its own.
+    pub fn close(self) {
+        close_all(self.made.into_values().map(|(_, fd)| fd).collect());
     }
 
     /// What is left to do after the commit.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -12,10 +13,14 @@ use std::sync::Arc;
 use migrate_linux::cpu::CpuFeatures;
 use migrate_linux::kernel_module::KernelModule;
 use migrate_linux::libc;
+use migrate_linux::pidfd::PidFd;
 use migrate_linux::remote::Batch;
 use migrate_linux::spawn::Numbers;
+use migrate_linux::userfaultfd::UserFaultFd;
+use nix::errno::Errno;
 
 use super::Making;
+use super::huge_pages::{self, Collapsing};
 use super::running::Init;
 use super::shell::Shell;
 use super::vdso::is_kernels_own;
@@ -23,16 +28,19 @@ use crate::error::{Doing, Error, Result};
 use crate::fault;
 use crate::image::layout::{Backing, FileStamp, Layout, LayoutChange, MappedFile, ShmObject, Vma, WRITE};
 use crate::image::{LayoutUpdate, Offer, Skeleton};
+use crate::memory::fresh::{self, Fresh};
 use crate::memory::receive::{self, Placement};
 use crate::plan::STREAMS;
 use crate::proc::smaps::VmFlags;
 use crate::protocol::handoff;
 use crate::resources::Outside;
+use crate::resources::file::socket::unix_calls::NewProcess;
 use crate::resources::thread::scheduling::Defaults;
 
 /// The most files of one process that this side keeps open.
 const TABLE_LIMIT: usize = 100_000;
 const MLOCK_ONFAULT: i32 = 1;
+const LOCKED_AT_ONCE: usize = 1000;
 const MADV_GUARD_INSTALL: i32 = 102;
 /// Linux 6.10; not in libc.
 const SYS_MSEAL: i64 = 462;
@@ -76,6 +84,7 @@ pub fn build(
         shell,
         named,
         placement,
+        collapsing: Collapsing::default(),
         streams,
         tables: Tables::default(),
         contents: Default::default(),
@@ -96,6 +105,18 @@ pub fn build(
     making.change(&change, &skeleton.objects, true)?;
     fault::point(23, control)?;
     making.layout = skeleton.layout.clone();
+    let fresh = fresh::worth_while(&skeleton.layout, &skeleton.huge);
+    if !fresh.is_empty() && !huge_pages::given_everywhere() {
+        match making.register(fresh) {
+            Ok(fresh) => making.placement.begin_with(fresh, streams),
+            // It only takes longer.
+            Err(error) => tracing::debug!("fill in missing pages at once: {error}"),
+        }
+    }
+    if !skeleton.huge.is_empty() {
+        let process = PidFd::open(making.shell.pid).doing(|| "open the new process".into())?;
+        making.collapsing = Collapsing::begin(process, &making.shell.memory, &skeleton.layout, &skeleton.huge);
+    }
     let door = making.placement.clone();
     let spawned = std::thread::Builder::new().name("page door".into()).spawn(move || open_door(&pages, streams, &door));
     spawned.doing(|| "start a thread".into())?;
@@ -127,12 +148,30 @@ fn open_door(pages: &UnixStream, streams: usize, placement: &Arc<Placement>) {
 }
 
 impl Making {
+    /// Has the new process make a userfaultfd, takes it, and has it close its own.
+    fn register(&mut self, fresh: Vec<Range<u64>>) -> Result<Fresh> {
+        // User faults only: so it may be made whatever vm.unprivileged_userfaultfd says (userfaultfd(2)).
+        const UFFD_USER_MODE_ONLY: i32 = 1;
+        let mut batch = Batch::new();
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | UFFD_USER_MODE_ONLY;
+        let made = batch.must(libc::SYS_userfaultfd, [flags.into()]);
+        let made = self.shell.run(&batch)?.value(made).unwrap_or_default() as i32;
+        let taken = self.shell.take(made);
+        let mut batch = Batch::new();
+        batch.must(libc::SYS_close, [made.into()]);
+        self.shell.run(&batch)?;
+        Fresh::register(UserFaultFd::from(taken?), fresh).doing(|| "register new memory".into())
+    }
+
     /// Applies an update between two rounds, or the last one.
     pub fn apply(&mut self, update: &LayoutUpdate) -> Result<()> {
         self.layout.apply(&update.change);
         if !self.layout.is_valid() {
             return Err(Error::Invalid("a change of the address space makes no sense".into()));
         }
+        let LayoutChange { unmap, map, adjust, .. } = &update.change;
+        let places = unmap.iter().copied().chain(map.iter().chain(adjust).map(|vma| (vma.start, vma.end)));
+        self.placement.changes(places);
         self.change(&update.change, &update.objects, false)?;
         self.resize_objects(&update.states)?;
         self.set_states()?;
@@ -295,10 +334,20 @@ impl Making {
         let with = |flag| self.layout.vmas.iter().filter(of_program).filter(move |v| v.flags & flag != 0).cloned();
         let locked: Vec<Vma> = with(VmFlags::LOCKED).collect();
         let sealed: Vec<Vma> = with(VmFlags::SEALED).collect();
-        for vma in locked {
-            self.flush_if_full(&mut batch)?;
-            let on_fault = if vma.flags & VmFlags::LOCK_ON_FAULT != 0 { MLOCK_ONFAULT } else { 0 };
-            batch.must(libc::SYS_mlock2, [vma.start.into(), vma.len().into(), on_fault.into()]);
+        for part in locked.chunks(LOCKED_AT_ONCE) {
+            let lock = |vma: &Vma| {
+                let on_fault = if vma.flags & VmFlags::LOCK_ON_FAULT != 0 { MLOCK_ONFAULT } else { 0 };
+                batch.call(libc::SYS_mlock2, [vma.start.into(), vma.len().into(), on_fault.into()])
+            };
+            let tickets: Vec<_> = part.iter().map(lock).collect();
+            let results = self.shell.run(&std::mem::take(&mut batch))?;
+            for (vma, ticket) in part.iter().zip(tickets) {
+                match results.value(ticket) {
+                    // It is locked, and has pages that cannot be filled in, as it had there: PROT_NONE, behind the end of a file.
+                    Ok(_) | Err(Errno::ENOMEM) => {}
+                    Err(e) => return Err(Error::io(format!("lock the memory at {:#x}", vma.start), e.into())),
+                }
+            }
         }
         for vma in sealed {
             self.flush_if_full(&mut batch)?;

@@ -3,6 +3,7 @@
 
 mod accept;
 mod descriptors;
+mod huge_pages;
 mod mapping;
 mod objects;
 mod prepare;
@@ -19,6 +20,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use migrate_linux::cpu::CpuFeatures;
+use migrate_linux::downtime_probe::DowntimeProbe;
 use migrate_linux::kernel_module::KernelModule;
 use shell::Shell;
 pub(crate) use shell::raise_descriptor_limit;
@@ -33,7 +35,7 @@ use crate::memory::posix_shm::NewPosixShm;
 use crate::memory::receive::Placement;
 use crate::memory::segments::NewSegment;
 use crate::protocol::connection::{Connection, WireMessage};
-use crate::protocol::message::{Accepted, Running, State, ToDestination, ToSource};
+use crate::protocol::message::{Accepted, FirstRun, MEASURED_FOR, QUESTIONS, Running, State, ToDestination, ToSource};
 use crate::protocol::preamble::MigrationId;
 use crate::resources::file::{Content, NewFiles};
 use crate::resources::{Outside, process};
@@ -48,6 +50,7 @@ struct Making {
     /// The process, as the host's agent names it.
     named: Named,
     placement: std::sync::Arc<Placement>,
+    collapsing: huge_pages::Collapsing,
     streams: usize,
     tables: mapping::Tables,
     /// Objects without a name, by their numbers, and what they are to be.
@@ -98,6 +101,8 @@ struct Destination<'b> {
     init: running::Init,
     /// Its PID as this process sees it, once it runs.
     runs: Option<i32>,
+    /// Notes when it runs first, or why that cannot be had. None: it is not wanted.
+    probe: Option<std::result::Result<DowntimeProbe, String>>,
 }
 
 /// Serves one migration to this host, in a process of its own with a single thread: `control` is right behind the preambles, and
@@ -123,6 +128,7 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId, before: Bef
         pages: Some(pages),
         init: running::Init::Host,
         runs: None,
+        probe: None,
     };
     loop {
         let message: ToDestination = match connection.receive() {
@@ -149,6 +155,10 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId, before: Bef
                     return destination.init.see_it_through();
                 }
                 let sent = connection.send(&reply);
+                if let Holding::Prepared(runnable) = &mut destination.holding {
+                    // While the source has something to do.
+                    runnable.close_own_ends();
+                }
                 if next == State::Running {
                     let _ = fault::point(32, connection.stream());
                     if let ToSource::Running(Running { pid, .. }) = &reply {
@@ -156,7 +166,7 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId, before: Bef
                     }
                     // Whether or not the source heard it.
                     if let Some(pid) = destination.runs {
-                        late_signals(&mut connection, pid);
+                        afterwards(&mut connection, pid, destination.probe.take());
                     }
                     drop(connection);
                     return destination.init.see_it_through();
@@ -173,14 +183,45 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId, before: Bef
     }
 }
 
-/// Takes what was sent to the original meanwhile. A source that has nothing to say closes the connection.
-fn late_signals(connection: &mut Connection<TcpStream>, pid: i32) {
-    let limited = connection.stream().set_read_timeout(Some(PATIENCE));
-    if limited.is_ok()
-        && let Ok(ToDestination::LateSignals(late)) = connection.receive()
-    {
-        process::late_signals::send(&late, pid);
+/// Takes what was sent to the original meanwhile, and answers since when it runs. A source that has nothing to say closes the connection.
+fn afterwards(
+    connection: &mut Connection<TcpStream>,
+    pid: i32,
+    probe: Option<std::result::Result<DowntimeProbe, String>>,
+) {
+    let patience = if probe.is_some() { MEASURED_FOR } else { PATIENCE };
+    if connection.stream().set_read_timeout(Some(patience)).is_err() {
+        return;
     }
+    for _ in 0..=QUESTIONS {
+        match connection.receive() {
+            Ok(ToDestination::LateSignals(late)) => process::late_signals::send(&late, pid),
+            Ok(ToDestination::WhenFirst) => {
+                let at = match &probe {
+                    Some(Ok(probe)) => first_in(probe),
+                    Some(Err(why)) => Err(why.clone()),
+                    None => Err("nobody has asked for that before".into()),
+                };
+                let answer = HostClocks::now().map(|clocks| ToSource::FirstRun(FirstRun { at, clocks }));
+                if !answer.is_ok_and(|answer| connection.send(&answer).is_ok()) {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
+}
+
+/// When it first ran. On a busy host that may not be yet.
+fn first_in(probe: &DowntimeProbe) -> std::result::Result<u64, String> {
+    const LOOKS: u32 = 1000;
+    for _ in 0..LOOKS {
+        if let Some(at) = probe.first_in() {
+            return Ok(at);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err("the probe has not seen it run yet".into())
 }
 
 impl Destination<'_> {
@@ -199,6 +240,10 @@ impl Destination<'_> {
                     running::enter_time_namespace(offsets)?;
                 }
                 let making = mapping::build(&offer, &skeleton, self.pages.take(), &self.init, control)?;
+                if skeleton.measure {
+                    let probe = DowntimeProbe::watch(making.shell.pid).map_err(|why| why.to_string());
+                    self.probe = Some(probe.inspect_err(|why| tracing::warn!("its downtime is not measured: {why}")));
+                }
                 self.holding = Holding::Making(Box::new(making));
                 Ok(ToSource::Built)
             }
@@ -230,7 +275,8 @@ impl Destination<'_> {
             }
             (ToDestination::Commit, Holding::Prepared(runnable)) => {
                 let began = Instant::now();
-                let (inside, named) = runnable.go_live(control)?;
+                let (inside, named) =
+                    runnable.go_live(self.probe.as_mut().and_then(|probe| probe.as_mut().ok()), control)?;
                 self.init.runs(inside);
                 self.runs = Some(inside);
                 Ok(ToSource::Running(Running { pid: named.pid, resume_us: began.elapsed().as_micros() as u64 }))

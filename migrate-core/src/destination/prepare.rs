@@ -3,8 +3,9 @@
 
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use migrate_linux::downtime_probe::DowntimeProbe;
 use migrate_linux::kernel_module::KernelModule;
 use migrate_linux::libc;
 use migrate_linux::remote::{Batch, Results};
@@ -14,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Making;
-use super::descriptors::GoingLive;
+use super::descriptors::{Descriptors, GoingLive};
 use super::shell::Shell;
 use super::threads::Standing;
 use super::vdso::OldVdso;
@@ -28,7 +29,7 @@ use crate::protocol::message::Ready;
 use crate::protocol::preamble::MigrationId;
 use crate::resources::TaskKind;
 use crate::resources::file::{NewFiles, owner};
-use crate::resources::process::file_locks::{self, AT_ONCE, FileLock};
+use crate::resources::process::file_locks::{self, AT_ONCE, FileLock, LockKind};
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::posix_timers::TimerOwner;
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
@@ -47,6 +48,8 @@ pub struct Runnable {
     /// Descriptions for which there is something to do after the commit.
     going_live: Option<GoingLive>,
     segments: Vec<NewSegment>,
+    /// This process's own ends of its descriptors.
+    descriptors: Descriptors,
     /// Its CLOCK_MONOTONIC must have reached this before it runs; and its offsets.
     clock: Option<(i64, Offsets)>,
     posix_shm: Vec<NewPosixShm>,
@@ -73,6 +76,7 @@ pub fn prepare(
 ) -> Result<(Runnable, Ready)> {
     let mut steps = Steps::default();
     check(&image)?;
+    making.collapsing.stop();
     let others = image.threads.get(1..).unwrap_or_default();
     // To the rseq area of one that runs, be it to its end, the kernel writes: it must still be there.
     making.threads.end_others(others, &mut making.shell)?;
@@ -91,7 +95,8 @@ pub fn prepare(
     let same_kernel = !image.boot_id.is_empty() && image.boot_id == crate::phases::boot_id();
     making.check_written_files(same_kernel)?;
     let files = std::mem::take(&mut image.files);
-    let new = NewFiles::new(pid, same_kernel, true).sent_at(image.sent, steps.began).with(&making.contents);
+    let sent = sent_here(&image, making.clocks, steps.began)?;
+    let new = NewFiles::new(pid, same_kernel, true).sent_at(image.sent, sent).with(&making.contents);
     making.descriptors.install(files, new, &mut making.shell)?;
     fault::point(24, control)?;
     steps.done("descriptors");
@@ -117,8 +122,8 @@ pub fn prepare(
         &mut making.outside,
         &image.process.confinements,
     )?;
-    restore_first_thread(&mut making, &image, steps.began)?;
-    restore_waits(&mut making, &mut others, &mut image, steps.began)?;
+    restore_first_thread(&mut making, &image, sent)?;
+    restore_waits(&mut making, &mut others, &mut image, sent)?;
     warnings.append(&mut making.outside.warnings);
     steps.done("restore threads");
     let named = making.named;
@@ -142,6 +147,7 @@ pub fn prepare(
     let locks_wanted = !unfinished.take_locks()?;
     let mut runnable = Runnable {
         pid,
+        descriptors: making.descriptors,
         unfinished: Some(unfinished),
         threads: Vec::new(),
         live: false,
@@ -226,8 +232,30 @@ impl TimerOwner for NewTimers<'_> {
     }
 }
 
-/// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `got`: when the image came.
-fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Result<()> {
+/// When the image was sent, so that each timer and wait ends when the process's own clock shows its end: the way is counted as that clock
+/// counts it. Of a process whose clock does not go on here: when the image came.
+fn sent_here(image: &Final, clocks: Option<Offsets>, came: Instant) -> Result<Instant> {
+    let Some(offsets) = clocks else { return Ok(came) };
+    let shown = HostClocks::now()?.monotonic.saturating_add(offsets.monotonic);
+    let now = Instant::now();
+    let passed = shown.saturating_sub(image.monotonic);
+    let since = Duration::from_nanos(passed.unsigned_abs());
+    let sent = if passed < 0 { now.checked_add(since) } else { now.checked_sub(since) };
+    Ok(sent.unwrap_or(came))
+}
+
+/// Nanoseconds; below 0: it is still to come.
+fn passed_since(time: Instant) -> i64 {
+    let ns = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+    let now = Instant::now();
+    match time.checked_duration_since(now) {
+        Some(ahead) => -ns(ahead),
+        None => ns(now.saturating_duration_since(time)),
+    }
+}
+
+/// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `sent`: when the image was.
+fn restore_first_thread(making: &mut Making, image: &Final, sent: Instant) -> Result<()> {
     let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
     first.calls.restore_outside(None, making.shell.pid, &mut making.outside)?;
     let mut batch = Batch::new();
@@ -238,7 +266,7 @@ fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Res
         // Its handlers must be there before a timer can expire.
         making.shell.run(&std::mem::take(&mut batch))?;
         let mut process = NewTimers { shell: &mut making.shell, module: making.module.as_ref() };
-        timers.restore(got.elapsed(), &mut process).capturing(posix_timers::ROW.0)?;
+        timers.restore(sent.elapsed(), &mut process).capturing(posix_timers::ROW.0)?;
     }
     // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();
@@ -263,20 +291,12 @@ fn restore_first_thread(making: &mut Making, image: &Final, got: Instant) -> Res
     Ok(())
 }
 
-/// Nothing is run in a thread afterwards that waits. `got`: when the image came.
-fn restore_waits(making: &mut Making, others: &mut Standing, image: &mut Final, got: Instant) -> Result<()> {
-    let sent = image.sent;
-    // By its own clock, if that goes on here: what was lost on the way is in that already.
-    let (since, passed) = match making.clocks {
-        Some(offsets) => {
-            let now = HostClocks::now()?.monotonic.saturating_add(offsets.monotonic);
-            (Instant::now(), now.saturating_sub(image.monotonic))
-        }
-        None => (got, 0),
-    };
+/// Nothing is run in a thread afterwards that waits. `sent`: when the image was.
+fn restore_waits(making: &mut Making, others: &mut Standing, image: &mut Final, sent: Instant) -> Result<()> {
+    let sent_there = image.sent;
     let left = |wait: Wait| {
-        let at_sending = (wait.end as i64).saturating_sub(sent as i64);
-        at_sending.saturating_sub(passed).saturating_sub(since.elapsed().as_nanos() as i64)
+        let at_sending = (wait.end as i64).saturating_sub(sent_there as i64);
+        at_sending.saturating_sub(passed_since(sent))
     };
     let (first, executor) = making.shell.first_thread()?;
     let mut threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
@@ -297,7 +317,13 @@ impl Unfinished {
             for (ticket, lock) in tickets.into_iter().zip(part) {
                 match results.value(ticket) {
                     Ok(_) => {}
-                    Err(Errno::EAGAIN | Errno::EACCES) => return Ok(false),
+                    Err(Errno::EAGAIN) if lock.kind == LockKind::Lease => {
+                        return Err(Error::Refused(vec![format!(
+                            "the program's lease (F_SETLEASE) on the file of descriptor {} cannot be had here: another process has the file open; end that, or have the program release it",
+                            lock.descriptor
+                        )]));
+                    }
+                    Err(Errno::EAGAIN | Errno::EACCES) if lock.kind != LockKind::Lease => return Ok(false),
                     Err(e) => {
                         return Err(Error::io(format!("lock the file of descriptor {}", lock.descriptor), e.into()));
                     }
@@ -324,8 +350,15 @@ impl Runnable {
         Ok(())
     }
 
+    /// Closes this process's own ends of its descriptors: it must not run before, because while they are there nothing that it closes is
+    /// really closed.
+    pub fn close_own_ends(&mut self) {
+        std::mem::take(&mut self.descriptors).close();
+    }
+
     /// The point of no return: the process runs. Returns its PID, and how the host's agent names it. Err: it does not, and never will.
-    pub fn go_live(mut self, control: &TcpStream) -> Result<(i32, Named)> {
+    /// `probe`: is to note when it runs first.
+    pub fn go_live(mut self, probe: Option<&mut DowntimeProbe>, control: &TcpStream) -> Result<(i32, Named)> {
         fault::point(27, control)?;
         if let Some(unfinished) = self.unfinished.as_mut() {
             if !unfinished.take_locks()? {
@@ -333,6 +366,7 @@ impl Runnable {
             }
             self.finish()?;
         }
+        self.close_own_ends();
         self.outlive_this_process()?;
         fault::point(28, control)?;
         let mut arrival = self.arrival.take().ok_or_else(|| Error::Invalid("it has no state file".into()))?;
@@ -352,7 +386,7 @@ impl Runnable {
         for error in named.chain(self.going_live.take().map(GoingLive::go_live).unwrap_or_default()) {
             tracing::error!("process {}, which runs here now: {error}", self.pid);
         }
-        if let Err(error) = self.let_run(control) {
+        if let Err(error) = self.let_run(probe, control) {
             // Those that are left go on when they are let go of, and the process stands at worst.
             tracing::error!("process {} is to run here: {error}", self.pid);
             self.threads.clear();
@@ -373,7 +407,7 @@ impl Runnable {
         self.threads.iter().try_for_each(|thread| Ok(thread.outlive_tracer()?))
     }
 
-    fn let_run(&mut self, control: &TcpStream) -> Result<()> {
+    fn let_run(&mut self, probe: Option<&mut DowntimeProbe>, control: &TcpStream) -> Result<()> {
         fault::point(29, control)?;
         let JobControl { stopped, continued } = self.job_control;
         if let Some(main) = self.threads.first_mut() {
@@ -385,6 +419,10 @@ impl Runnable {
         if continued {
             // Sent before, the SIGSTOP would have taken it back.
             kill(Pid::from_raw(self.pid), Signal::SIGCONT).map_err(Into::into).doing(|| "send its SIGCONT".into())?;
+        }
+        // Until here it was on a processor for us alone.
+        if let Some(Err(why)) = probe.map(DowntimeProbe::await_first_in) {
+            tracing::warn!("its downtime is not measured: {why}");
         }
         for (i, thread) in self.threads.drain(..).enumerate() {
             thread.detach()?;

@@ -54,6 +54,8 @@ pub struct Offer {
     pub vdso: Option<Vdso>,
     /// The user and group IDs that it has.
     pub uid: u32,
+    /// Its kernel, as long as it runs (/proc/sys/kernel/random/boot_id).
+    pub boot_id: String,
 }
 
 /// A file that must be at the destination.
@@ -107,6 +109,10 @@ pub struct Skeleton {
     pub highest_descriptor: i32,
     /// The offsets of the time namespace that it needs; None: the destination's own will do.
     pub clocks: Option<Offsets>,
+    /// When it first runs there is to be noted (`--measure`).
+    pub measure: bool,
+    /// Private memory without a file that huge pages are behind.
+    pub huge: Vec<(u64, u64)>,
 }
 
 /// Between two rounds: how the address space has changed.

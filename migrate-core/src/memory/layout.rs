@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use migrate_linux::map_files;
+use migrate_linux::{locked_memory, map_files};
 
 use crate::error::{Doing, Result};
 use crate::image::layout::{Backing, EXEC, FileStamp, Layout, MappedFile, PAGE, READ, Vma, WRITE};
+use crate::memory::huge_pages::Mapped;
 use crate::memory::unnamed::{Inode, SEGMENT, Unnamed};
 use crate::memory::{posix_shm, segments};
 use crate::proc::maps::{Mapping, Name, read_deleted, read_maps};
@@ -37,7 +38,7 @@ const MADE_WITH: u64 = VmFlags::GROWS_DOWN | VmFlags::NO_RESERVE | VmFlags::ACCO
 
 const PRIVATE: Row = (
     "private memory",
-    "heap, stacks (MAP_GROWSDOWN too), anonymous mappings; content, protection, PROT_NONE and MADV_GUARD areas, names",
+    "heap, stacks (MAP_GROWSDOWN too), anonymous mappings; content, protection, PROT_NONE and MADV_GUARD areas, names; what huge pages were behind they are behind again; NUMA policies do not",
 );
 const FILES: Row = (
     "mapped files",
@@ -90,6 +91,8 @@ pub struct AddressSpace {
     pub unnamed: Unnamed,
     /// Resident pages of mapped files that were never written: the destination has them in its own copy of the file.
     pub file_pages: u64,
+    /// Private memory without a file that huge pages are behind where the kernel does not give them by itself for its advice.
+    pub huge: Vec<Mapped>,
     /// By device, inode and whether it may be written: the path, and the number.
     known_files: HashMap<FileKey, (OsString, u32)>,
     /// Flags of each mapping as smaps told them, by its bounds. Reading smaps walks all page tables: too long for a freeze.
@@ -133,13 +136,20 @@ impl AddressSpace {
     pub fn read_all(&mut self, pid: i32) -> Result<Vec<Obstacle>> {
         let mut obstacles = Vec::new();
         self.flags_before = std::mem::take(&mut self.flags);
-        let mut unwritten = HashMap::new();
+        let (mut unwritten, mut huge) = (HashMap::new(), HashMap::new());
         for entry in read_smaps(pid).doing(|| format!("read the mappings of {pid}"))? {
             self.flags.insert((entry.start, entry.end), flags_of_entry(&entry));
+            obstacles.extend(key_of_entry(&entry));
             unwritten.insert(entry.start, entry.rss_kb.saturating_sub(entry.private_dirty_kb) * 1024 / PAGE);
+            if entry.huge_kb != 0 && !entry.flags.contains(VmFlags::HUGE_PAGE) {
+                huge.insert(entry.start, entry.huge_kb * 1024);
+            }
         }
         self.read_layout(pid, Pace::Running, &mut obstacles)?;
         let of_files = self.layout.vmas.iter().filter(|v| matches!(v.backing, Backing::File { .. }));
+        let anonymous = self.layout.vmas.iter().filter(|v| v.backing == Backing::Anonymous);
+        let with = |v: &Vma| Some(Mapped { range: v.start..v.end, huge: *huge.get(&v.start)? });
+        self.huge = anonymous.filter_map(with).collect();
         self.file_pages = of_files.filter_map(|v| unwritten.get(&v.start)).sum();
         Ok(obstacles)
     }
@@ -397,11 +407,40 @@ fn is_kernels_own(name: &Name) -> bool {
 /// on fault, and where none is the two are the same.
 fn flags_of_entry(entry: &SmapsEntry) -> u64 {
     let flags = entry.flags.bits();
-    let on_fault =
-        flags & VmFlags::LOCKED != 0 && flags & VmFlags::WRITE != 0 && entry.rss_kb < (entry.end - entry.start) / 1024;
+    let locked = flags & VmFlags::LOCKED != 0 && flags & VmFlags::WRITE != 0;
+    // A guess, where the kernel does not show it.
+    let on_fault = locked && entry.rss_kb < (entry.end - entry.start) / 1024 && !locked_memory::on_fault_is_shown();
     flags | if on_fault { VmFlags::LOCK_ON_FAULT } else { 0 }
+}
+
+/// The reason that a protection key is (pkeys(7)). Memory that can only be executed has one that the kernel has given it, and will again.
+fn key_of_entry(entry: &SmapsEntry) -> Option<Obstacle> {
+    let may = entry.flags.bits() & (VmFlags::READ | VmFlags::WRITE | VmFlags::EXEC);
+    (entry.protection_key != 0 && may != VmFlags::EXEC).then(|| {
+        let SmapsEntry { start, end, protection_key, .. } = entry;
+        format!("mapping {start:x}-{end:x} has protection key {protection_key} (pkey_mprotect); keys cannot move yet: let the program give it key 0")
+    })
 }
 
 fn protection(m: &Mapping) -> u8 {
     [(m.read, READ), (m.write, WRITE), (m.exec, EXEC)].into_iter().filter(|(is, _)| *is).map(|(_, bit)| bit).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protection_key_of_the_program_is_an_obstacle() {
+        let entry = |key: u64, flags: &[u8]| SmapsEntry {
+            end: PAGE,
+            protection_key: key,
+            flags: VmFlags::parse(flags),
+            ..SmapsEntry::default()
+        };
+        assert_eq!(key_of_entry(&entry(0, b"rd wr mr mw me ac")), None);
+        assert_eq!(key_of_entry(&entry(1, b"ex mr mw me")), None, "the kernel's own");
+        let why = key_of_entry(&entry(2, b"rd wr mr mw me ac")).unwrap();
+        assert!(why.contains("0-1000 has protection key 2"), "{why}");
+    }
 }

@@ -2,7 +2,10 @@
 
 pub mod compress;
 pub mod decide;
+pub mod fresh;
+pub mod huge_pages;
 pub mod layout;
+pub mod numa;
 pub mod objects;
 pub mod pace;
 pub mod page_set;

@@ -13,6 +13,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::PAGE;
+use crate::memory::fresh::Fresh;
 use crate::protocol::pages::{Answer, BATCH_BYTES, BatchBuffer, Header, KIND_BARRIER, REASON_LIMIT, Run};
 
 /// How long the last pages of a frozen process may take. The source gives up earlier when its connection breaks.
@@ -31,6 +32,8 @@ struct Stand {
     /// Which layout is in place; None: the process is given up.
     layout: Option<u32>,
     objects: HashMap<u32, Object>,
+    /// Private memory that has no pages yet, until all streams are through with the first round.
+    fresh: Option<(Arc<Fresh>, usize)>,
     /// The round that each stream is through with, and with those before it.
     barriers: Vec<u32>,
     /// A page could not be placed, or a stream broke.
@@ -53,6 +56,22 @@ impl Placement {
 
     fn stand(&self) -> MutexGuard<'_, Stand> {
         self.stand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Private memory that nothing but the first round of so many streams touches until that is over.
+    pub fn begin_with(&self, fresh: Fresh, streams: usize) {
+        self.stand().fresh = Some((Arc::new(fresh), streams));
+    }
+
+    /// The address space is about to change in these places. What is registered does not become one mapping with what is put beside it,
+    /// and once both have pages never will.
+    pub fn changes(&self, places: impl IntoIterator<Item = (u64, u64)>) {
+        let mut stand = self.stand();
+        let mut places = places.into_iter();
+        if let Some((fresh, _)) = stand.fresh.take_if(|(fresh, _)| places.any(|(start, end)| fresh.touches(start, end)))
+        {
+            fresh.end();
+        }
     }
 
     /// Adds a shared object of `size` bytes.
@@ -92,8 +111,13 @@ impl Placement {
 
     /// A stream has placed everything of this round and those before it.
     fn barrier(&self, stream: usize, round: u32) {
-        if let Some(through) = self.stand().barriers.get_mut(stream) {
+        let mut stand = self.stand();
+        if let Some(through) = stand.barriers.get_mut(stream) {
             *through = round.max(*through);
+        }
+        let through = stand.barriers.iter().filter(|through| **through > 0).count();
+        if let Some((fresh, _)) = stand.fresh.take_if(|(_, streams)| through >= *streams) {
+            fresh.end();
         }
         self.changed.notify_all();
     }
@@ -130,9 +154,8 @@ impl Placement {
         self.wait_for_layout(header.layout.get())?;
         let object = header.object.get();
         if object == 0 {
-            let data: Vec<(u64, usize)> =
-                runs.iter().filter(|r| !r.is_zero()).map(|r| (r.start.get(), r.len() as usize)).collect();
-            self.memory.write_ranges(&data, bytes).doing(|| "place pages".into())?;
+            let fresh = self.stand().fresh.as_ref().map(|(fresh, _)| fresh.clone());
+            self.place_private(fresh.as_deref(), runs, bytes).doing(|| "place pages".into())?;
             for_each_zero_piece(runs, |at, zeros| self.memory.write(at, zeros)).doing(|| "place pages of zeros".into())
         } else {
             let known = self.stand().objects.get(&object).map(|object| (object.file.clone(), object.size));
@@ -154,6 +177,26 @@ impl Placement {
             let zeros = for_each_zero_piece(runs, |at, zeros| write_inside(&file, size, zeros, at));
             zeros.doing(|| "place shared zeros".into())
         }
+    }
+}
+
+impl Placement {
+    fn place_private(&self, fresh: Option<&Fresh>, runs: &[Run], bytes: &[u8]) -> std::io::Result<()> {
+        let mut others = Vec::new();
+        let (mut at, mut begun) = (0, 0);
+        for run in runs.iter().filter(|run| !run.is_zero()) {
+            let (start, end) = (run.start.get(), at + run.len() as usize);
+            match fresh.filter(|fresh| fresh.has(start, run.len())) {
+                None => others.push((start, run.len() as usize)),
+                Some(fresh) => {
+                    self.memory.write_ranges(&std::mem::take(&mut others), &bytes[begun..at])?;
+                    fresh.place(start, &bytes[at..end], &self.memory)?;
+                    begun = end;
+                }
+            }
+            at = end;
+        }
+        self.memory.write_ranges(&others, &bytes[begun..at])
     }
 }
 

@@ -25,7 +25,7 @@ use crate::memory::verify::Digest;
 use crate::phase::Phase;
 use crate::proc::auxv::read_auxv_bytes;
 use crate::proc::limits::read_limits;
-use crate::proc::stat::read_stat;
+use crate::proc::stat::read_task_stat;
 use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::process::job_control::JobControl;
@@ -181,6 +181,7 @@ fn capture_files(
         streams.begin_round(pages.next_round, pages.layout_version, false, chunks)?;
         pages.next_round += 1;
     }
+    refuse(subject.files.lease_obstacles(subject.one_machine))?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     subject.files.capture(process)
 }
@@ -382,7 +383,8 @@ fn interrupted_call(thread: &FrozenThread, regs: &Registers, subject: &Subject, 
 
 fn memory_map(subject: &Subject, brk: u64) -> Result<MemoryMap> {
     let pid = subject.pid;
-    let s = read_stat(pid).doing(|| format!("read process {pid}"))?;
+    // Of the first thread: for the process's, the times of all threads are summed up.
+    let s = read_task_stat(pid, pid).doing(|| format!("read process {pid}"))?;
     Ok(MemoryMap {
         addresses: [
             s.start_code,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::peer::Peer;
 use super::record::Record;
 use super::subject::Subject;
 use super::transfer::Prepared;
@@ -37,7 +38,10 @@ pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
             if let Err(error) = send_after(&mut undo, &signals) {
                 record.warn(format!("signals that were sent to it while it moved may be lost: {error}"));
             }
-            moved(record, undo, &doubt, running.pid, &subject)
+            let peer = undo.held.peer.take();
+            moved(record, undo, &doubt, running.pid, &subject);
+            measured(record, peer);
+            Outcome::Moved
         }
         Err(error) => settle(record, undo, &doubt, &subject, &error.to_string()),
     }
@@ -80,7 +84,11 @@ fn settle(record: &mut Record<'_>, undo: UndoList, doubt: &Doubt, subject: &Subj
     let since = Instant::now();
     loop {
         let why = match ask(doubt.address, doubt.id, PATIENCE) {
-            Ok(Answer::Committed(pid)) => return moved(record, undo, doubt, pid, subject),
+            Ok(Answer::Committed(pid)) => {
+                moved(record, undo, doubt, pid, subject);
+                measured(record, None);
+                return Outcome::Moved;
+            }
             Ok(Answer::Refused) => return stays(record, undo, what.into()),
             Ok(Answer::Unknown) => "its agent knows nothing of this migration".into(),
             Ok(Answer::Failed(why)) => why,
@@ -93,7 +101,7 @@ fn settle(record: &mut Record<'_>, undo: UndoList, doubt: &Doubt, subject: &Subj
     }
 }
 
-fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: i32, subject: &Subject) -> Outcome {
+fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: i32, subject: &Subject) {
     record.runs_again("resume");
     record.pid_there = Some(pid_there);
     if let Some(frozen) = undo.held.frozen.take() {
@@ -108,7 +116,13 @@ fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: 
     if let Some(streams) = undo.held.streams.take() {
         streams.close();
     }
-    Outcome::Moved
+}
+
+/// Has the destination tell its part of that, if it was wanted. `peer`: as long as there is a connection to it.
+fn measured(record: &mut Record<'_>, peer: Option<Peer>) {
+    if let Err(why) = record.measure.ask(peer) {
+        record.warn(format!("its downtime was not measured by the schedulers: {why}"));
+    }
 }
 
 fn stays(record: &mut Record<'_>, undo: UndoList, why: String) -> Outcome {

@@ -92,6 +92,8 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         record.full_speed(stood);
     }
     let Standstill { threads, status, stopped, leftover } = stopped?;
+    // From here on it is on a processor for us alone.
+    record.measure.stands(&threads);
     let suspended = suspend_seccomp(&threads);
     if threads.iter().any(|thread| thread.shown.seccomp != 0) && !subject.losses.iter().any(|loss| loss == RISK) {
         record.warn(RISK.into());

@@ -4,17 +4,21 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use migrate_linux::file_probe::{FileProbe, FileRecord};
 use migrate_linux::kcmp;
 use migrate_linux::libc;
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::remote::Batch;
+use migrate_linux::terminal_probe::{TerminalProbe, TerminalRecord};
 use nix::sys::stat::FileStat;
 
 use super::freeze::FrozenProcess;
 use super::held_files::{OpenInfo, hold, hold_duplicate};
 use super::known_files::KnownFiles;
 use super::outside_ends::OutsideEnds;
+use super::told_files::{self, Told};
 use super::unix_peers::UnixPeers;
 use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
@@ -31,7 +35,7 @@ use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::address::Bound;
 use crate::resources::file::socket::memberships::Groups;
 use crate::resources::file::socket::options::FreshOptions;
-use crate::resources::file::{self, FileImage, HeldFile, Others};
+use crate::resources::file::{self, FileImage, FileView, HeldFile, Others};
 use crate::resources::process::file_locks::{self, FileLock};
 
 /// An open file description and the descriptors that refer to it.
@@ -59,6 +63,17 @@ impl SharedFile {
         self.instead.is_none()
     }
 
+    /// Its fdinfo.
+    pub fn read_info(&self) -> Result<FdInfo> {
+        self.info.read().doing(|| format!("look at descriptor {}", self.file.view.number))
+    }
+
+    /// Its fstat(2).
+    pub fn read_stat(&self) -> Result<FileStat> {
+        let stat = nix::sys::stat::fstat(&self.file.duplicate).map_err(std::io::Error::from);
+        stat.doing(|| format!("stat descriptor {}", self.file.view.number))
+    }
+
     /// Takes in what fstat(2) shows. Who renames, links or unlinks a file stamps it: then its name is asked for again.
     fn is_now(&mut self, stat: FileStat) -> Result<()> {
         let HeldFile { view, duplicate, .. } = &mut self.file;
@@ -80,6 +95,9 @@ impl SharedFile {
         Ok(())
     }
 }
+
+/// How long what was written at one end of a terminal may be on its way to the other.
+const TERMINALS_SETTLE: Duration = Duration::from_millis(2);
 
 /// Descriptions on one inode, by their places in the list: those from an earlier look, and new ones in the kernel's order.
 #[derive(Default)]
@@ -103,6 +121,10 @@ pub struct OpenFiles {
     owner: (u32, u32),
     /// The first look is over.
     looked: bool,
+    /// What tells of many at once, if there are many.
+    told: Option<Told>,
+    /// What tells of what is in terminals, if there are any.
+    terminals: Option<TerminalProbe>,
 }
 
 /// What a look at the open files showed, beside them.
@@ -253,49 +275,113 @@ impl OpenFiles {
         Ok(())
     }
 
-    /// The same in the frozen process, of which it also reads what the descriptions are now.
-    ///
-    /// Nearly always no number has come, gone or become another description: so all that is to be asked is asked at once, and that by
-    /// two OS threads. Each asks something else, because two that ask the same wait for the same locks in the kernel.
-    pub fn look_again(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
-        let count = count_fds(pid).doing(|| format!("count the descriptors of {pid}"))?;
-        let known = self.known();
-        let mut now = None;
-        // As many as are known, and all of those still there: then there are no others.
-        if count == Some(known.len()) {
-            let compare = || Ok::<_, Error>((self.compare(pid, &known)?, self.read_stats()?));
-            let (compared, infos) = both(known.len(), compare, || self.read_infos())?;
-            let (same, stats) = compared?;
-            self.unix.ask(&mut self.list, true)?;
-            if same.iter().all(|same| *same == Some(true)) && self.holds_nothing()? {
-                now = Some((infos?, stats));
-            }
+    /// Has this probe tell, in the freeze, of those that are known by now.
+    pub fn tell_by(&mut self, probe: FileProbe) {
+        self.told = Told::new(probe, &self.list).inspect_err(|why| tracing::debug!("{why}")).ok();
+    }
+
+    /// Whether there are any pseudo terminals.
+    pub fn has_terminals(&self) -> bool {
+        self.ends_of_terminals().next().is_some()
+    }
+
+    fn ends_of_terminals(&self) -> impl Iterator<Item = &SharedFile> {
+        self.list.iter().filter(|shared| shared.moves() && file::terminal_of(&shared.file).is_some())
+    }
+
+    /// Has this probe tell, in the freeze, what is in the terminals. Returns what is lost where there is none.
+    pub fn tell_terminals_by(&mut self, probe: Option<TerminalProbe>) -> Vec<String> {
+        self.terminals = probe;
+        match &self.terminals {
+            Some(_) => Vec::new(),
+            None => self.ends_of_terminals().filter_map(|shared| file::loss_without_probe(&shared.file)).collect(),
         }
-        let (mut findings, (infos, stats)) = match now {
-            Some(now) => {
-                let mut findings = Findings::default();
-                self.outside.look_again(pid, &self.list, &mut findings)?;
-                self.unix.connect(pid, &mut self.list, true, &mut findings)?;
-                (findings, now)
+    }
+
+    /// What is in the terminals of the frozen process. None: nothing tells.
+    fn read_terminals(&self) -> Result<Option<Vec<TerminalRecord>>> {
+        let Some(probe) = self.terminals.as_ref().filter(|_| self.has_terminals()) else { return Ok(None) };
+        let began = Instant::now();
+        loop {
+            self.ends_of_terminals().try_for_each(|shared| file::settle_terminal(&shared.file))?;
+            let records = probe.read()?;
+            // Where something is to be read already, nothing waits for what is still on its way: the kernel's worker brings it soon.
+            let whole = records.iter().all(|record| record.to_master.whole && record.to_slave.whole);
+            if whole || began.elapsed() > TERMINALS_SETTLE {
+                return Ok(Some(records));
             }
-            None => (self.look_at(pid, pidfd, true)?, (self.read_infos()?, self.read_stats()?)),
+            std::thread::yield_now();
+        }
+    }
+
+    /// The same in the frozen process, of which it also reads what the descriptions are now. Nearly always no number has come, gone or
+    /// become another description.
+    pub fn look_again(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
+        let known = self.known();
+        let same = match self.told.as_ref().and_then(|told| told.read(&self.list, &known)) {
+            Some(records) => self.take_in_told(&records)?,
+            None => self.take_in_asked(pid, &known)?,
         };
-        for (shared, (info, stat)) in self.list.iter_mut().zip(infos.into_iter().zip(stats)) {
-            shared.file.view.info = info;
-            shared.is_now(stat)?;
+        let mut findings = Findings::default();
+        if same {
+            self.outside.look_again(pid, &self.list, &mut findings)?;
+            self.unix.connect(pid, &mut self.list, true, &mut findings)?;
+        } else {
+            findings = self.look_at(pid, pidfd, true)?;
+            let (infos, stats) = (self.read_infos()?, self.read_stats()?);
+            self.take_in_now(infos, stats)?;
         }
         self.tell_obstacles(&mut findings);
         self.outside.look_for_locks(pid, &self.list, &mut findings)?;
         Ok(findings)
     }
 
+    /// Takes in what has been told of them all, none of which has come or gone. Whether nothing else has either.
+    fn take_in_told(&mut self, records: &[FileRecord]) -> Result<bool> {
+        self.unix.ask(&mut self.list, true)?;
+        if !self.holds_nothing()? {
+            return Ok(false);
+        }
+        for shared in &mut self.list {
+            let stat = told_files::take_in(shared, records)?;
+            shared.is_now(stat)?;
+        }
+        Ok(true)
+    }
+
+    /// Takes in what each of them is now. Whether all are still what they were, and there are no others.
+    ///
+    /// All that is to be asked is asked at once, and that by two OS threads. Each asks something else, because two that ask the same wait
+    /// for the same locks in the kernel.
+    fn take_in_asked(&mut self, pid: i32, known: &[(i32, usize)]) -> Result<bool> {
+        // As many as are known, and all of those still there: then there are no others.
+        if count_fds(pid).doing(|| format!("count the descriptors of {pid}"))? != Some(known.len()) {
+            return Ok(false);
+        }
+        let compare = || Ok::<_, Error>((self.compare(pid, known)?, self.read_stats()?));
+        let (compared, infos) = both(known.len(), compare, || self.read_infos())?;
+        let (same, stats) = compared?;
+        self.unix.ask(&mut self.list, true)?;
+        if same.iter().any(|same| *same != Some(true)) || !self.holds_nothing()? {
+            return Ok(false);
+        }
+        self.take_in_now(infos?, stats)?;
+        Ok(true)
+    }
+
+    /// Takes in what each shows.
+    fn take_in_now(&mut self, infos: Vec<FdInfo>, stats: Vec<FileStat>) -> Result<()> {
+        for (shared, (info, stat)) in self.list.iter_mut().zip(infos.into_iter().zip(stats)) {
+            (shared.file.view.info, shared.file.view.unowned) = (info, false);
+            shared.is_now(stat)?;
+        }
+        Ok(())
+    }
+
     /// The fdinfo of each description, and who has locked it. (/proc/locks would be one read for all, and waits ten milliseconds for an
     /// RCU grace period.)
     fn read_infos(&self) -> Result<Vec<FdInfo>> {
-        let read = |shared: &SharedFile| {
-            shared.info.read().doing(|| format!("look at descriptor {}", shared.file.view.number))
-        };
-        self.list.iter().map(read).collect()
+        self.list.iter().map(SharedFile::read_info).collect()
     }
 
     /// Whether none is inside another one, as far as can be told.
@@ -310,11 +396,7 @@ impl OpenFiles {
 
     /// The fstat(2) of each.
     fn read_stats(&self) -> Result<Vec<FileStat>> {
-        let stat = |shared: &SharedFile| {
-            let stat = nix::sys::stat::fstat(&shared.file.duplicate).map_err(std::io::Error::from);
-            stat.doing(|| format!("stat descriptor {}", shared.file.view.number))
-        };
-        self.list.iter().map(stat).collect()
+        self.list.iter().map(SharedFile::read_stat).collect()
     }
 
     /// The numbers, ascending, and which of the descriptions each is.
@@ -386,6 +468,14 @@ impl OpenFiles {
         }
     }
 
+    /// Why leases cannot move. `one_machine`: source and destination are.
+    pub fn lease_obstacles(&self, one_machine: bool) -> Vec<String> {
+        let views = self.list.iter().filter(|shared| shared.moves()).map(|shared| &shared.file.view);
+        let obstacle =
+            |view: &FileView| file_locks::lease_obstacle(view.number, &view.info, file::is_unnamed(view), one_machine);
+        views.filter_map(obstacle).collect()
+    }
+
     /// Takes in the files without a name: their content travels with the pages. Returns what cannot move.
     pub fn find_content(&mut self, unnamed: &mut Unnamed) -> Vec<String> {
         unnamed.forget_open();
@@ -425,6 +515,11 @@ impl OpenFiles {
             })
         });
         failure.map_or(Ok(place), |error| Err(Error::io("compare descriptors (kcmp)".into(), error)))
+    }
+
+    /// How many descriptors there are.
+    pub fn count(&self) -> usize {
+        self.list.iter().map(|shared| shared.numbers.len()).sum()
     }
 
     /// The highest descriptor.
@@ -484,7 +579,8 @@ impl OpenFiles {
     fn capture_all(&self, early: bool) -> Result<Vec<Result<Option<FileImage>>>> {
         let known = KnownFiles::new(&self.list, self.known());
         let groups = Groups::default();
-        let others = Others::new(&known, &self.fresh, &groups);
+        let terminals = if early { None } else { self.read_terminals()? };
+        let others = Others::new(&known, &self.fresh, &groups).with_terminals(terminals.as_deref());
         let mut list: Vec<&SharedFile> = self.list.iter().collect();
         let mut images = in_two(&mut list, |shared| Ok(self.capture_one(shared, early, others)))?;
         if early {

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use migrate_linux::{kcmp, libc};
 
+use super::fifos::Fifos;
 use super::open_files::{Findings, SharedFile};
 use super::terminals::Terminals;
 use crate::error::{Doing, Result};
@@ -21,6 +22,7 @@ use crate::resources::process::file_locks;
 #[derive(Debug, Default)]
 pub struct OutsideEnds {
     pipes: Pipes,
+    fifos: Fifos,
     sockets: Sockets,
     locks: Locks,
     terminals: Terminals,
@@ -30,6 +32,7 @@ impl OutsideEnds {
     /// Looks for all of them.
     pub fn look(&mut self, pid: i32, list: &[SharedFile], findings: &mut Findings) -> Result<()> {
         findings.obstacles.extend(self.pipes.look(pid, list)?);
+        findings.obstacles.extend(self.fifos.look(pid, list)?);
         findings.losses.extend(self.sockets.look(pid, list)?);
         self.look_for_locks(pid, list, findings)?;
         findings.obstacles.extend(self.terminals.look(pid, list)?);
@@ -39,6 +42,7 @@ impl OutsideEnds {
     /// Looks again while the list is the same: others may have come to pipes and terminals that have names.
     pub fn look_again(&mut self, pid: i32, list: &[SharedFile], findings: &mut Findings) -> Result<()> {
         findings.obstacles.extend(self.pipes.look(pid, list)?);
+        findings.obstacles.extend(self.fifos.look(pid, list)?);
         findings.obstacles.extend(self.terminals.look(pid, list)?);
         Ok(())
     }

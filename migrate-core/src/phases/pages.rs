@@ -87,7 +87,7 @@ impl Pages {
     }
 
     /// The objects that the destination has not been told of: from now on it has.
-    fn new_objects(&mut self, subject: &Subject) -> Vec<ShmObject> {
+    pub fn new_objects(&mut self, subject: &Subject) -> Vec<ShmObject> {
         let objects = &subject.space.unnamed.objects;
         let new = objects.get(self.told_objects..).unwrap_or_default().to_vec();
         self.told_objects = objects.len();

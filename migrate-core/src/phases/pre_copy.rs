@@ -15,6 +15,7 @@ use super::pages::Pages;
 use super::record::Record;
 use super::standstill::while_it_stands;
 use super::subject::{Subject, refuse};
+use super::told_files;
 use super::undo::UndoList;
 use super::waits;
 use crate::clocks::Offsets;
@@ -23,6 +24,7 @@ use crate::fault;
 use crate::image::layout::LayoutChange;
 use crate::image::{Early, LayoutUpdate, Skeleton};
 use crate::memory::decide::{Decision, Limits, Past, decide};
+use crate::memory::huge_pages;
 use crate::memory::objects::SharedObjects;
 use crate::memory::page_set::PageSet;
 use crate::memory::pagemap_scan::PagemapScan;
@@ -72,14 +74,21 @@ impl<'r, 'o> Ready<'r, 'o> {
         });
         let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
         let streams = plan.options.streams.clamp(*STREAMS.start(), *STREAMS.end());
+        let pagemap = PageMap::open(subject.pid).doing(|| format!("open the pagemap of {}", subject.pid))?;
         let skeleton = Skeleton {
             layout: subject.space.layout.clone(),
             objects: subject.space.unnamed.objects.clone(),
             streams,
             highest_descriptor: subject.files.highest(),
             clocks,
+            measure: plan.options.measure,
+            huge: huge_pages::ranges(&pagemap, &subject.space.huge),
         };
         peer.send(&ToDestination::Build(skeleton))?;
+        // While the destination does so too.
+        if plan.options.measure {
+            record.measure.begin(subject.pid);
+        }
         let source = Arc::new(PageSource {
             memory: ProcessMemory::open(subject.pid).doing(|| format!("open the memory of {}", subject.pid))?,
             objects: Mutex::default(),
@@ -87,7 +96,9 @@ impl<'r, 'o> Ready<'r, 'o> {
         let (waits, anew) = waits::look(&mut subject, &source.memory);
         let wanted = Wanted { threads: subject.status.threads, waits, anew };
         subject.probe = Loading::begin(plan.options.kernel_state, subject.pid, wanted)?;
-        let pagemap = PageMap::open(subject.pid).doing(|| format!("open the pagemap of {}", subject.pid))?;
+        let files = told_files::begin_files(plan.options.kernel_state, subject.pid, subject.files.count());
+        let any = subject.files.has_terminals();
+        let terminals = told_files::begin_terminals(plan.options.kernel_state, subject.pid, any);
         let mut pages = Pages {
             source: source.clone(),
             pagemap,
@@ -108,8 +119,8 @@ impl<'r, 'o> Ready<'r, 'o> {
             other => return Err(peer.unexpected(&other)),
         }
         fault::point(2, peer.stream())?;
-        let files = subject.files.early()?;
-        peer.send(&ToDestination::Early(Early { files, threads: subject.early_threads()? }))?;
+        let early = subject.files.early()?;
+        peer.send(&ToDestination::Early(Early { files: early, threads: subject.early_threads()? }))?;
         match peer.receive()? {
             ToSource::Made => {}
             other => return Err(peer.unexpected(&other)),
@@ -128,6 +139,11 @@ impl<'r, 'o> Ready<'r, 'o> {
         if !plan.options.verify {
             send_ahead(&mut undo, &mut subject)?;
         }
+        if let Some(probe) = files.finish() {
+            subject.files.tell_by(probe);
+        }
+        let losses = subject.files.tell_terminals_by(terminals.finish());
+        losses.into_iter().for_each(|loss| record.warn(loss));
         undo.held.fault(12)?;
         Ok(Precopied { record, undo, subject, pages })
     }
@@ -389,11 +405,13 @@ impl Rounds<'_, '_> {
         Ok(())
     }
 
-    /// Tells what the last round has changed about files without a name: their times, mostly.
+    /// Tells what the last round has changed about files without a name: their times, mostly. One may have come up since it began.
     fn settle_objects(&mut self) -> Result<()> {
         let change = LayoutChange { files: self.pages.told.files.clone(), ..LayoutChange::default() };
-        let states = self.pages.shared.states();
-        self.tell(LayoutUpdate { change, states, ..LayoutUpdate::default() })
+        let (objects, states) = (self.pages.new_objects(self.subject), self.pages.shared.states());
+        self.tell(LayoutUpdate { change, objects, states, ..LayoutUpdate::default() })?;
+        self.pages.share_objects(self.subject);
+        Ok(())
     }
 
     /// Sends one round, and waits until it is in place.

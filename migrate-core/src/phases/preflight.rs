@@ -20,7 +20,7 @@ use crate::plan::{ClockChoice, Options, Plan};
 use crate::proc::timers::read_timers;
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file;
-use crate::resources::process::posix_timers;
+use crate::resources::process::{file_locks, posix_timers};
 use crate::resources::thread::scheduling::Defaults;
 use crate::vdso::Vdso;
 
@@ -104,6 +104,8 @@ pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
         let timers = read_timers(subject.pid).doing(|| format!("read the timers of {}", subject.pid))?;
         refuse(posix_timers::too_high(&timers).into_iter().collect())?;
     }
+    subject.one_machine = !subject.boot_id.is_empty() && subject.boot_id == accepted.clocks.boot_id;
+    refuse(subject.files.lease_obstacles(subject.one_machine))?;
     let clocks = HostClocks::now()?.difference(subject.clocks, &accepted.clocks);
     Ok(Agreed { peer, warnings: warning.into_iter().chain(accepted.warnings).collect(), clocks })
 }
@@ -122,7 +124,8 @@ fn needed_files(subject: &Subject, cache: &mut DigestCache) -> Result<Vec<Needed
     let open = subject.files.list.iter().filter(|f| f.moves()).filter_map(|f| {
         let view = &f.file.view;
         let writes = view.status_flags() & O_ACCMODE != O_RDONLY;
-        Some((file::needs(view)?.as_encoded_bytes(), writes))
+        // Nor may one with a lease for writing be opened to read its content.
+        Some((file::needs(view)?.as_encoded_bytes(), writes || file_locks::lease(&view.info) == Some(true)))
     });
     for (path, writes) in always.into_iter().chain(mapped).chain(open) {
         *written.entry(path).or_default() |= writes;
@@ -157,6 +160,7 @@ fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
         addresses: subject.files.addresses()?,
         vdso: subject.vdso.clone(),
         uid: subject.status.uid[1],
+        boot_id: subject.boot_id.clone(),
     };
     Ok((offer, warning))
 }

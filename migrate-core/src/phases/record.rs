@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::measure::Measure;
 use super::undo::Failures;
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -46,6 +47,8 @@ pub struct Record<'o> {
     throttled: Option<Throttled>,
     /// Its memory is compared before it may run there.
     pub verified: bool,
+    /// The downtime as the schedulers see it.
+    pub measure: Measure,
     warnings: Vec<String>,
     /// What could not be undone.
     pub not_undone: Failures,
@@ -77,6 +80,7 @@ impl<'o> Record<'o> {
             slow_since: None,
             throttled: None,
             verified: false,
+            measure: Measure::default(),
             warnings: Vec::new(),
             not_undone: Failures::default(),
         }
@@ -205,6 +209,7 @@ impl<'o> Record<'o> {
             clock: self.clock.into(),
             throttled: self.throttled,
             verified: self.verified && moved,
+            measured: self.measure.result(),
             warnings: self.warnings,
         }
     }

@@ -155,6 +155,7 @@ impl SeizedProcess {
         for stopped in all {
             let tid = stopped.tid();
             let record = records.get(&tid).copied();
+            record.iter().for_each(|record| stopped.is_as(record));
             threads.push(match record.and_then(|r| Some((r, Shown::by_record(r)?))) {
                 Some((record, shown)) => FrozenThread { stopped, pid: record.pid, tid: record.tid, shown },
                 None => by_text(self.pid, stopped, read_task_status(self.pid, tid))?,
@@ -234,10 +235,12 @@ impl SeizedProcess {
             self.saw_group_stop.set(true);
         }
         tell(tid);
-        // They are wanted in any case, and reading them gives the others time.
-        stopped.registers()?;
-        stopped.signal_mask()?;
-        stopped.rseq()?;
+        if matches!(self.source, Source::Text(_)) {
+            // They are wanted in any case, and reading them gives the others time.
+            stopped.registers()?;
+            stopped.signal_mask()?;
+            stopped.rseq()?;
+        }
         Ok(Some(stopped))
     }
 }
@@ -254,6 +257,8 @@ impl SeizedProcess {
             if !self.avoided.iter().any(|code| code.contains(&rip)) {
                 return Ok(waited);
             }
+            // Its tracer could run it on: for a while, which is further than out of there, or step by step; but whose tracer dies
+            // while it is stepped is killed by SIGTRAP.
             if matches!(waited.1, Stop::Event { signal } if signal != nix::libc::SIGTRAP) {
                 let why = format!(
                     "thread {tid} is stopped in the middle of the vDSO, and the destination has another; continue it"
@@ -326,6 +331,8 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::process::{Child, Command};
 
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     use super::*;
@@ -340,6 +347,26 @@ mod tests {
         }
     }
 
+    fn looping_shell() -> Killed {
+        Killed(Command::new("bash").args(["-c", "while :; do :; done"]).spawn().unwrap())
+    }
+
+    #[test]
+    fn one_that_is_stopped_inside_the_code_that_is_avoided_is_refused_and_stays_stopped() {
+        let shell = looping_shell();
+        let pid = shell.0.id() as i32;
+        thread::sleep(Duration::from_millis(50));
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+        let state = || read_task_stat(pid, pid).unwrap().state;
+        while state() != b'T' {
+            thread::yield_now();
+        }
+        let everywhere = std::iter::once(0..u64::MAX).collect();
+        let why = SeizedProcess::seize(pid, None).unwrap().avoiding(everywhere).stop().err().unwrap().to_string();
+        assert!(why.contains("stopped in the middle of the vDSO") && why.contains("continue it"), "{why}");
+        assert_eq!(state(), b'T');
+    }
+
     /// The shell is in its own code most of the time, and now and then in the C library.
     #[test]
     fn a_thread_on_the_same_cpu_gets_out_of_the_code_that_is_avoided() {
@@ -347,7 +374,7 @@ mod tests {
         let mut one = CpuSet::new();
         one.set((0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap());
         sched_setaffinity(None, &one).unwrap();
-        let shell = Killed(Command::new("bash").args(["-c", "while :; do :; done"]).spawn().unwrap());
+        let shell = looping_shell();
         let pid = shell.0.id() as i32;
         thread::sleep(Duration::from_millis(50));
         let maps = read_maps(pid).unwrap();

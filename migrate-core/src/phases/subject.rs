@@ -12,12 +12,12 @@ use migrate_linux::thread_probe::ThreadRecord;
 
 use super::kernel_state::Loading;
 use super::open_files::{Findings, OpenFiles};
-use super::terminals;
+use super::{sysv_ipc, terminals};
 use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
 use crate::memory::layout::{AddressSpace, Pace};
-use crate::memory::posix_shm;
+use crate::memory::{numa, posix_shm};
 use crate::plan::Instead;
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
@@ -55,6 +55,8 @@ pub struct Subject {
     pub pidfd: PidFd,
     /// This host's kernel, as long as it runs.
     pub boot_id: String,
+    /// Source and destination are one machine, once that is known.
+    pub one_machine: bool,
     /// Threads that this migration has interrupted already, in a call that goes on from restart_block, with the call's number: the
     /// registers no longer show it.
     pub interrupted: BTreeMap<i32, u64>,
@@ -121,6 +123,7 @@ impl Subject {
         let mut findings = self.files.look(self.pid, &self.pidfd)?;
         findings.obstacles.extend(self.files.find_content(&mut self.space.unnamed));
         findings.obstacles.extend(self.shared_memory()?);
+        findings.obstacles.extend(sysv_ipc::used_by(self.pid)?);
         Ok(findings)
     }
 
@@ -204,6 +207,8 @@ impl Subject {
         })?;
         let mut obstacles = relations(pid, &status)?;
         obstacles.extend(word_size(pid));
+        obstacles.extend(sysv_ipc::used_by(pid)?);
+        obstacles.extend(sysv_ipc::waited_for_by(pid));
         let others = other_threads(pid)?;
         obstacles.extend(reasons_of(pid, &others));
         let mut losses = Vec::new();
@@ -212,6 +217,7 @@ impl Subject {
         }
         let mut space = AddressSpace::default();
         obstacles.extend(space.read_all(pid)?);
+        losses.extend(numa::losses(pid));
         let links =
             [("executable", read_exe(pid)), ("working directory", read_cwd(pid)), ("root directory", read_root(pid))];
         let mut paths = Vec::new();
@@ -249,6 +255,7 @@ impl Subject {
             vdso: None,
             keep_out_of_vdso: false,
             any_timer_id: true,
+            one_machine: false,
             interrupted: BTreeMap::new(),
             boot_id: boot_id(),
             pidfd,

@@ -65,7 +65,7 @@ impl Terminals {
 
 /// The ends that move: the terminal of each, and whether it is its master.
 fn ends(list: &[SharedFile]) -> impl Iterator<Item = (&SharedFile, (u32, bool))> {
-    moving(list).filter_map(|shared| terminal_of(&shared.file.view).map(|end| (shared, end)))
+    moving(list).filter_map(|shared| terminal_of(&shared.file).map(|end| (shared, end)))
 }
 
 /// Whether this terminal (tty_nr of proc_pid_stat(5)) moves with them.

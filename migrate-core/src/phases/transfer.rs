@@ -14,6 +14,7 @@ use crate::fault;
 use crate::phase::{Outcome, Phase};
 use crate::protocol::message::{ToDestination, ToSource};
 use crate::resources::file::time_here;
+use crate::resources::process::file_locks::LockKind;
 use crate::resources::process::late_signals::Read;
 use crate::state::{Doubt, Leaving, Named, StateDirectory};
 
@@ -42,7 +43,9 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     let began = Instant::now();
     let held = &mut undo.held;
     let peer = held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
-    let (locks, stopped) = (image.locks.clone(), image.process.job_control.stopped);
+    // Leases are in nobody's way.
+    let locks = image.locks.iter().filter(|lock| lock.kind != LockKind::Lease).cloned().collect();
+    let stopped = image.process.job_control.stopped;
     image.process.posix_timers.sent_after(timers_since.elapsed());
     image.sent = time_here();
     image.monotonic = HostClocks::now()?.monotonic.saturating_add(subject.clocks.monotonic);

@@ -18,6 +18,7 @@ pub mod smaps;
 pub mod stat;
 pub mod status;
 pub mod syscall;
+pub mod sysvipc;
 mod text;
 pub mod timers;
 

@@ -21,8 +21,12 @@ pub struct SmapsEntry {
     pub private_dirty_kb: u64,
     /// Swapped out, in kB.
     pub swap_kb: u64,
+    /// In huge pages, of what no file is behind, in kB.
+    pub huge_kb: u64,
     /// Locked, in kB.
     pub locked_kb: u64,
+    /// Protection key; 0: none of its own, or a CPU without.
+    pub protection_key: u64,
     /// The `VmFlags` line.
     pub flags: VmFlags,
 }
@@ -131,17 +135,19 @@ pub fn parse_smaps(text: &[u8]) -> Result<Vec<SmapsEntry>, Malformed> {
         let (Some(entry), Some((key, value))) = (entries.last_mut(), split_once(line, b':')) else {
             return Err(Malformed::new(format!("line {} belongs to no mapping", index + 1)));
         };
-        let kb = || {
+        let amount = || {
             words(value)
                 .next()
                 .and_then(|word| number(word, 10))
-                .ok_or_else(|| Malformed::new(format!("line {} has no number of kB", index + 1)))
+                .ok_or_else(|| Malformed::new(format!("line {} has no number", index + 1)))
         };
         match key {
-            b"Rss" => entry.rss_kb = kb()?,
-            b"Private_Dirty" => entry.private_dirty_kb = kb()?,
-            b"Swap" => entry.swap_kb = kb()?,
-            b"Locked" => entry.locked_kb = kb()?,
+            b"Rss" => entry.rss_kb = amount()?,
+            b"Private_Dirty" => entry.private_dirty_kb = amount()?,
+            b"AnonHugePages" => entry.huge_kb = amount()?,
+            b"Swap" => entry.swap_kb = amount()?,
+            b"Locked" => entry.locked_kb = amount()?,
+            b"ProtectionKey" => entry.protection_key = amount()?,
             b"VmFlags" => entry.flags = VmFlags::parse(value),
             _ => {}
         }
@@ -167,10 +173,12 @@ Size:                  8 kB
 Rss:                   7 kB
 Private_Dirty:         6 kB
 Anonymous:             0 kB
+AnonHugePages:         2 kB
 Swap:                  5 kB
 SwapPss:               1 kB
 Locked:                4 kB
 THPeligible:           0
+ProtectionKey:         3
 VmFlags: rd mr mw me lo zz sl \n\
 7f0000000000-7f0000001000 ---p 00000000 00:00 0 
 Rss:                   0 kB
@@ -185,6 +193,7 @@ VmFlags: mr mw me nh
         };
         assert_eq!((first.start, first.end), (0x5616193ea000, 0x5616193ec000));
         assert_eq!((first.rss_kb, first.private_dirty_kb, first.swap_kb, first.locked_kb), (7, 6, 5, 4));
+        assert_eq!((first.huge_kb, first.protection_key, second.protection_key), (2, 3, 0));
         assert!(first.flags.contains(VmFlags::READ | VmFlags::LOCKED | VmFlags::SEALED));
         assert!(!first.flags.contains(VmFlags::WRITE));
         assert_eq!(first.flags.unknown(), [b"zz".to_vec()]);

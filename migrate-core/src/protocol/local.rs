@@ -74,7 +74,7 @@ crate::wire_messages! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::phase::{Outcome, PageCounts, Round, Throttled, Timing};
+    use crate::phase::{Measured, Outcome, PageCounts, Round, Throttled, Timing};
     use crate::plan::Options;
     use crate::protocol::connection::{Connection, WireMessage};
 
@@ -112,6 +112,7 @@ mod tests {
             clock: "same".into(),
             throttled: Some(Throttled { percent: 8, us: 9, stood_us: 10 }),
             verified: true,
+            measured: Some(Measured { us: 11, error_us: 12 }),
             warnings: vec!["something".into()],
         }
     }

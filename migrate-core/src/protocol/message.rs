@@ -19,10 +19,14 @@
 //!   Commit           ─────────▶   Prepared → Running     it runs here, and only here
 //!                    ◀─────────   Running
 //!  [LateSignals      ─────────▶   Running  → Running     sent to the original meanwhile; no answer]
+//!  [WhenFirst        ─────────▶   Running  → Running     how long it stood still; asked more than once
+//!                    ◀─────────   FirstRun]
 //! ```
 //!
 //! To anything the destination may answer Refused, with its reason; then it has discarded what it made. Discard does the same at
 //! the source's wish, until Commit. A lost connection before Commit is a Discard.
+
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 
@@ -33,6 +37,11 @@ use crate::resources::process::late_signals::LateSignal;
 use crate::wire_messages;
 
 const MIB: u32 = 1 << 20;
+
+/// So often a destination is asked when a process has first run: each answer tells the time, too.
+pub const QUESTIONS: usize = 8;
+/// For how long it waits for such a question, and a source for the answer. The process runs, and the source ends the original meanwhile.
+pub const MEASURED_FOR: Duration = Duration::from_secs(30);
 
 wire_messages! {
     /// What the source says.
@@ -58,6 +67,8 @@ wire_messages! {
         9 = LateSignals(Vec<LateSignal>) @ 16 * MIB,
         /// Its threads beside the first are these now: give them what they have.
         10 = Ahead(Vec<EarlyThread>) @ 64 * MIB,
+        /// When has it first run? And what time is it?
+        11 = WhenFirst,
     }
 }
 
@@ -83,6 +94,15 @@ pub struct Running {
     pub pid: i32,
     /// From the arrival of Commit to the resumption of the last thread, microseconds.
     pub resume_us: u64,
+}
+
+/// When a process has first run on the destination.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FirstRun {
+    /// CLOCK_BOOTTIME of the host, nanoseconds. Err: why that is not known.
+    pub at: Result<u64, String>,
+    /// The destination's clocks as this is sent.
+    pub clocks: HostClocks,
 }
 
 /// What the destination says when the process could run.
@@ -118,6 +138,8 @@ wire_messages! {
         8 = Discarded,
         /// What can be made ahead is.
         9 = Made,
+        /// Then it has first run.
+        10 = FirstRun(FirstRun) @ MIB,
     }
 }
 
@@ -149,6 +171,7 @@ pub const TRANSITIONS: &[(State, u16, State)] = &[
     (State::Building, 5, State::Prepared),
     (State::Prepared, 6, State::Running),
     (State::Running, 9, State::Running),
+    (State::Running, 11, State::Running),
     (State::Greeted, 7, State::Discarded),
     (State::Offered, 7, State::Discarded),
     (State::Building, 7, State::Discarded),
@@ -176,8 +199,8 @@ mod tests {
             for kind in 0..=20 {
                 let next = state.after(kind);
                 let commits = state == State::Prepared && kind == ToDestination::Commit.kind();
-                let signals = ToDestination::LateSignals(Vec::new()).kind();
-                let runs_on = state == State::Running && kind == signals;
+                let last = [ToDestination::LateSignals(Vec::new()).kind(), ToDestination::WhenFirst.kind()];
+                let runs_on = state == State::Running && last.contains(&kind);
                 assert_eq!(next == Some(State::Running), commits || runs_on);
                 if matches!(state, State::Running | State::Discarded) && !runs_on {
                     assert_eq!(next, None);

@@ -1,15 +1,17 @@
-//! Character devices that are the same everywhere and keep nothing for their openers: null, zero, full, random, urandom.
-//! Their flags move.
+//! Character devices that are the same everywhere and keep nothing for their openers: null, zero, full, random, urandom. Their flags move.
+//! And kmsg, the kernel's log: who reads it goes on with what the other kernel says from then on.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use bincode::{Decode, Encode};
-use nix::libc::{O_PATH, S_IFBLK, S_IFCHR};
+use nix::libc::{O_ACCMODE, O_PATH, O_WRONLY, S_IFBLK, S_IFCHR};
 use nix::sys::stat::{major, minor};
+use nix::unistd::{Whence, lseek};
 
-use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again, or_instead, terminal_of};
-use crate::error::{Error, Result};
+use super::tty::Tty;
+use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again, or_instead, terminal_in};
+use crate::error::{Doing, Error, Result};
 use crate::resources::Verdict;
 
 /// What travels.
@@ -25,18 +27,21 @@ pub struct DeviceImage {
 pub enum Device {}
 
 const MEMORY_DEVICES: u64 = 1;
-const SUPPORTED: [u64; 5] = [3, 5, 7, 8, 9];
+const SUPPORTED: [u64; 6] = [3, 5, 7, 8, 9, KMSG];
+const KMSG: u64 = 11;
 
 impl FileKind for Device {
     const NAME: &'static str = "device";
     const AHEAD: bool = true;
-    const MOVES: &'static str = "/dev/null, zero, full, random, urandom; no others";
+    const MOVES: &'static str =
+        "/dev/null, zero, full, random, urandom; /dev/kmsg, read on from what is said after the move; no others";
     type Image = DeviceImage;
 
     fn recognise(view: &FileView) -> bool {
         matches!(view.file_type(), S_IFCHR | S_IFBLK)
             && view.info.flags as i32 & O_PATH == 0
-            && terminal_of(view).is_none()
+            && terminal_in(view).is_none()
+            && !Tty::recognise(view)
     }
 
     fn preflight(view: &FileView) -> Verdict {
@@ -46,7 +51,14 @@ impl FileKind for Device {
             && SUPPORTED.contains(&minor(device))
             && view.path().is_some()
         {
-            return Verdict::Supported;
+            let reads = view.info.flags as i32 & O_ACCMODE != O_WRONLY;
+            return match minor(device) == KMSG && reads {
+                true => Verdict::With(format!(
+                    "fd {}: /dev/kmsg is the kernel's log: what it has not read of this one's is lost to it, and it goes on with the other's",
+                    view.number
+                )),
+                false => Verdict::Supported,
+            };
         }
         let name = view.path().map_or("a device".into(), |p| p.display().to_string());
         let terminal = matches!(major(device), 4 | 5 | 136..=143);
@@ -70,6 +82,10 @@ impl FileKind for Device {
                 && (major(s.st_rdev), minor(s.st_rdev)) == (MEMORY_DEVICES, image.minor)
         });
         match is_it {
+            true if image.minor == KMSG && image.flags & O_ACCMODE != O_WRONLY => {
+                let to_end = lseek(&fd, 0, Whence::SeekEnd).map_err(Into::into);
+                to_end.doing(|| "go to the end of /dev/kmsg".into()).map(|_| fd)
+            }
             true => Ok(fd),
             false => Err(Error::Invalid(format!("{} is another device here", String::from_utf8_lossy(&image.path)))),
         }

@@ -7,6 +7,7 @@ mod device;
 mod directory;
 mod epoll;
 mod eventfd;
+mod fifo;
 mod inotify;
 mod kernel_file;
 mod namespace;
@@ -14,13 +15,17 @@ pub mod owner;
 mod path_only;
 mod pidfd;
 mod pipe;
+mod pipe_content;
+mod placed;
 mod pty_master;
 mod pty_slave;
 mod regular;
 pub mod replaced;
 mod signalfd;
 pub mod socket;
+mod terminal_content;
 mod timerfd;
+mod tty;
 mod unmovable;
 mod unnamed;
 
@@ -33,6 +38,7 @@ use std::time::Instant;
 
 use bincode::{Decode, Encode};
 use migrate_linux::remote::Batch;
+use migrate_linux::terminal_probe::TerminalRecord;
 use nix::sys::stat::FileStat;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket::address::Bound;
@@ -43,7 +49,7 @@ use socket::{netlink, packet, raw, tcp, udp, unix};
 
 use super::Verdict;
 use crate::error::{Capturing, Doing, Error, Result};
-use crate::image::{Descriptor, ObjectId};
+use crate::image::ObjectId;
 use crate::proc::fdinfo::FdInfo;
 use crate::proc::link::LinkTarget;
 
@@ -58,6 +64,8 @@ pub struct FileView {
     pub info: FdInfo,
     /// Its fstat(2): likewise.
     pub stat: FileStat,
+    /// It is known that nobody gets signals about it.
+    pub unowned: bool,
     /// It was found as a file in /dev/shm; it may have been unlinked since.
     pub posix_shm: bool,
     /// What kind of socket it is, if it is one.
@@ -126,6 +134,7 @@ pub struct Others<'a> {
     /// The multicast groups of this host.
     pub groups: &'a Groups,
     told: Option<&'a FileImage>,
+    terminals: Option<&'a [TerminalRecord]>,
 }
 
 /// Who knows them.
@@ -143,12 +152,22 @@ pub trait Known: std::fmt::Debug {
 impl<'a> Others<'a> {
     /// Those that are known.
     pub fn new(known: &'a (dyn Known + Sync), fresh: &'a FreshOptions, groups: &'a Groups) -> Others<'a> {
-        Others { known, fresh, groups, told: None }
+        Others { known, fresh, groups, told: None, terminals: None }
     }
 
     /// The same for one of which the destination has been told this.
     pub fn about(self, told: Option<&'a FileImage>) -> Others<'a> {
         Others { told, ..self }
+    }
+
+    /// With what a probe has told of the terminals.
+    pub fn with_terminals(self, terminals: Option<&'a [TerminalRecord]>) -> Others<'a> {
+        Others { terminals, ..self }
+    }
+
+    /// What is in the terminals, by their masters' numbers. None: nothing tells.
+    pub fn terminals(&self) -> Option<&'a [TerminalRecord]> {
+        self.terminals
     }
 
     /// What it was when the destination was told of it, while the process still ran. None: it has not been.
@@ -177,68 +196,6 @@ impl<'a> Others<'a> {
     }
 }
 
-/// The descriptions of the new process, every one of which is made.
-#[derive(Debug)]
-pub struct Made<'a> {
-    made: &'a HashMap<ObjectId, (FileImage, OwnedFd)>,
-}
-
-impl<'a> Made<'a> {
-    /// Those.
-    pub fn new(made: &'a HashMap<ObjectId, (FileImage, OwnedFd)>) -> Made<'a> {
-        Made { made }
-    }
-
-    /// One of them. Err: a peer that tells of one that it has not described.
-    pub fn fd(&self, object: ObjectId) -> Result<&'a OwnedFd> {
-        let made = self.made.get(&object).map(|(_, fd)| fd);
-        made.ok_or_else(|| Error::Invalid(format!("description {} is referred to, and is none", object.0)))
-    }
-}
-
-/// Where the new process has a description.
-#[derive(Debug, Clone, Copy)]
-pub struct Placed<'a> {
-    /// One of its numbers.
-    pub number: i32,
-    /// Which of its parts is to be connected.
-    pub part: usize,
-    table: &'a [Descriptor],
-    /// Where those are for now that have no number.
-    aside: &'a HashMap<ObjectId, i32>,
-}
-
-impl<'a> Placed<'a> {
-    /// By the process's table, ascending, and where those are for now that it refers to and that are not in it. None: no number
-    /// refers to it.
-    pub fn of(object: ObjectId, table: &'a [Descriptor], aside: &'a HashMap<ObjectId, i32>) -> Option<Placed<'a>> {
-        let placed = Placed { number: -1, part: 0, table, aside };
-        Some(Placed { number: placed.number_of(object)?, ..placed })
-    }
-
-    /// A number of another one.
-    pub fn number_of(&self, object: ObjectId) -> Option<i32> {
-        let number = self.table.iter().find(|d| d.object == object).map(|d| d.number);
-        number.or_else(|| self.aside.get(&object).copied())
-    }
-
-    /// For connecting that part of it.
-    pub fn part(self, part: usize) -> Placed<'a> {
-        Placed { part, ..self }
-    }
-
-    /// A number that is free until the process is let go.
-    pub fn spare(&self) -> i32 {
-        self.table.last().map_or(0, |d| d.number.saturating_add(1))
-    }
-
-    /// What is at a number.
-    pub fn at(&self, number: i32) -> Option<&'a Descriptor> {
-        let place = self.table.binary_search_by_key(&number, |d| d.number).ok()?;
-        self.table.get(place)
-    }
-}
-
 /// What the descriptions of one new process share while they are made.
 #[derive(Debug)]
 pub struct NewFiles {
@@ -248,14 +205,18 @@ pub struct NewFiles {
     pub frozen: bool,
     /// The new process, as this one sees it.
     process: i32,
-    /// When what they are made from was sent, and came.
-    came: Option<(u64, Instant)>,
+    /// When what they are made from was sent: there, and here.
+    sent: Option<(u64, Instant)>,
     /// Files without a name, by the number by which their content travels.
     contents: HashMap<u32, Content>,
     /// Pipes made so far, by their inode on the source.
     pipes: HashMap<u64, pipe::NewPipe>,
+    /// FIFOs of which some description was made, by their device and inode on the source.
+    fifos: HashMap<(u64, u64), fifo::NewFifo>,
     /// Masters of pseudo terminals that were made so far, by their numbers.
     ptys: HashMap<u32, OwnedFd>,
+    /// Slaves that something has been written to, until the others are open too.
+    slaves: Vec<OwnedFd>,
     /// Unix sockets, which are made all together, by their inode on the source.
     pub unix: HashMap<u32, OwnedFd>,
 }
@@ -276,23 +237,25 @@ impl NewFiles {
             same_kernel,
             frozen,
             process,
-            came: None,
+            sent: None,
             contents: HashMap::new(),
             pipes: HashMap::new(),
+            fifos: HashMap::new(),
             ptys: HashMap::new(),
+            slaves: Vec::new(),
             unix: HashMap::new(),
         }
     }
 
-    /// `sent`: the source's [`time_here`] when what they are made from was sent. `got`: when it came.
-    pub fn sent_at(self, sent: u64, got: Instant) -> NewFiles {
-        NewFiles { came: Some((sent, got)), ..self }
+    /// When what they are made from was sent: the source's [`time_here`], and that moment here.
+    pub fn sent_at(self, there: u64, here: Instant) -> NewFiles {
+        NewFiles { sent: Some((there, here)), ..self }
     }
 
-    /// Nanoseconds since a [`time_here`] of the source, but for those that the image was on its way.
+    /// Nanoseconds since a [`time_here`] of the source.
     fn passed_since(&self, time: u64) -> u64 {
-        let here = |got: Instant| u64::try_from(got.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.came.map_or(0, |(sent, got)| sent.saturating_sub(time).saturating_add(here(got)))
+        let here = |at: Instant| u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.sent.map_or(0, |(sent, at)| sent.saturating_sub(time).saturating_add(here(at)))
     }
 
     /// Those of the process's files without a name.
@@ -342,6 +305,14 @@ pub trait FileKind {
     /// Those that it refers to: with one of these made anew, it must be made anew too.
     fn refers_to(_image: &Self::Image) -> Vec<ObjectId> {
         Vec::new()
+    }
+    /// Whether it must be made when all others are.
+    fn comes_last(_image: &Self::Image) -> bool {
+        false
+    }
+    /// Whether it must be made, and tied to the process, before all others.
+    fn comes_first(_image: &Self::Image) -> bool {
+        false
     }
     /// Makes it at the destination.
     fn create(image: &Self::Image, new: &mut NewFiles) -> Result<OwnedFd>;
@@ -514,6 +485,13 @@ macro_rules! file_kinds {
             }
         }
 
+        /// By which they are made, and tied to their process: lower ones first.
+        pub fn turn(image: &FileImage) -> (bool, bool) {
+            match image {
+                $(FileImage::$Kind(image) => ($module::$Kind::comes_last(image), !$module::$Kind::comes_first(image)),)*
+            }
+        }
+
         /// Makes one.
         pub fn create(image: &FileImage, new: &mut NewFiles) -> Result<OwnedFd> {
             match image {
@@ -548,10 +526,17 @@ file_kinds! {
     PathOnly = path_only,
     KernelFile = kernel_file,
     Namespace = namespace,
+    Fifo = fifo,
+    Tty = tty,
 }
 
-/// The pseudo terminal that something is an end of: its number, and whether that end is the master. Pure.
-pub fn terminal_of(view: &FileView) -> Option<(u32, bool)> {
+/// The pseudo terminal that a description is an end of: its number, and whether that end is the master.
+pub fn terminal_of(held: &HeldFile) -> Option<(u32, bool)> {
+    terminal_in(&held.view).or_else(|| Some((tty::number(held)?, false)))
+}
+
+/// The same by what is known of it alone. Pure.
+fn terminal_in(view: &FileView) -> Option<(u32, bool)> {
     if pty_slave::PtySlave::recognise(view) {
         return Some((nix::sys::stat::minor(view.stat.st_rdev) as u32, false));
     }
@@ -582,6 +567,9 @@ pub fn listed(numbers: &[i32]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
+pub use fifo::is_fifo;
+pub use placed::{Made, Placed};
+pub use pty_master::{loss_without_probe, settle as settle_terminal};
 pub use unnamed::is_unnamed;
 
 pub use migrate_linux::waits::boot_time as time_here;

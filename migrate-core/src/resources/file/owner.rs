@@ -63,7 +63,7 @@ fn foreign(number: i32, id: i32) -> String {
 pub fn capture(held: &HeldFile, threads: &[FrozenThread], group: (i32, i32)) -> Result<Option<OwnerImage>> {
     let number = held.view.number;
     let flags = held.view.info.flags as i32;
-    if flags & libc::O_PATH != 0 {
+    if flags & libc::O_PATH != 0 || held.view.unowned && flags & libc::O_ASYNC == 0 {
         return Ok(None);
     }
     let read = || Ok((owner::owner(&held.duplicate)?, owner::signal(&held.duplicate)?));

@@ -3,8 +3,8 @@
 //! terminal it is, where that is the process's own, which leads its session.
 //!
 //! The kernel gives numbers in their order, so that lower ones are taken, and given back, to get one. What was written at one end and not
-//! read at the other can be looked at by nobody without taking it, so a process with any stays where it is. Nobody is told of the
-//! beginning of a line that has not been ended, nor of output stopped by ^S; both are lost.
+//! read at the other only a probe can look at without taking it (see [`terminal_content`](super::terminal_content)). Where there is none, a
+//! process with any stays where it is, and the beginning of a line that has not been ended is lost. That output is stopped by ^S is lost.
 
 use std::fs::{Permissions, metadata, set_permissions};
 use std::os::fd::OwnedFd;
@@ -16,6 +16,7 @@ use migrate_linux::{libc, pty};
 use nix::sys::stat::{major, makedev, minor};
 use nix::unistd::{Pid, getpgid, getsid};
 
+use super::terminal_content::{TerminalContent, is_canonical};
 use super::{FileKind, FileView, HeldFile, NewFiles, Others, Placed, open_again, or_instead, ready_for, set_flags};
 use crate::error::{Doing, Error, Result};
 use crate::resources::Verdict;
@@ -36,6 +37,7 @@ pub struct PtyMasterImage {
     size: [u16; 4],
     /// It is the process's controlling terminal.
     controls: bool,
+    content: TerminalContent,
 }
 
 /// The kind.
@@ -50,7 +52,7 @@ const MOST: u32 = 1 << 16;
 
 impl FileKind for PtyMaster {
     const NAME: &'static str = "pseudo terminal";
-    const MOVES: &'static str = "with both ends in the process: number, settings, size, packet mode, controlling terminal; with unread content the process stays";
+    const MOVES: &'static str = "with both ends in the process: number, settings, size, packet mode, controlling terminal, unread content (with the eBPF probes; else the process stays)";
     type Image = PtyMasterImage;
 
     fn recognise(view: &FileView) -> bool {
@@ -65,27 +67,38 @@ impl FileKind for PtyMaster {
     fn examine(from: &HeldFile) -> Result<Verdict> {
         let number = from.view.number;
         let why = match obstacle(from)? {
-            None if is_canonical(&from.duplicate)? => {
-                return Ok(Verdict::With(format!(
-                    "fd {number}: the beginning of a line that is not ended yet is lost in its terminal, if there is any"
-                )));
-            }
             None => return Ok(Verdict::Supported),
             Some(why) => why,
         };
         Ok(Verdict::Unsupported(format!("fd {number}: {why}; {}", or_instead(&[number]))))
     }
 
-    fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<PtyMasterImage> {
+    fn capture(from: &HeldFile, others: &Others<'_>) -> Result<PtyMasterImage> {
         let (fd, master) = (from.view.number, &from.duplicate);
         if let Some(why) = obstacle(from)? {
             return Err(Error::Refused(vec![format!("fd {fd}: {why}")]));
         }
-        nothing_unread(from)?;
         let doing = || format!("read the terminal of descriptor {fd}");
         let number = pty::number(master).doing(doing)?;
+        let settings = pty::settings(master).doing(doing)?;
         let name = metadata(name(number)).doing(|| format!("look at {}", self::name(number)))?;
         let left = ready_for(master, 0)? & libc::EPOLLHUP as u32 != 0;
+        let content = match others.terminals() {
+            Some(records) => {
+                let record = records.iter().find(|record| record.number == fd);
+                let record = record.ok_or_else(|| Error::Invalid(format!("nothing is told of terminal {number}")))?;
+                let content = TerminalContent::new(record, &settings);
+                content.map_err(|why| unread(fd, &format!("content {why}")))?
+            }
+            None => {
+                nothing_unread(from, others)?;
+                TerminalContent::default()
+            }
+        };
+        let is_slave = |held: &HeldFile| held.inode() == (name.dev(), name.ino());
+        if content.has_input() && !left && !others.on_inode(name.ino()).iter().any(|(_, held)| is_slave(held)) {
+            return Err(unread(fd, "content for a slave that has never been open"));
+        }
         Ok(PtyMasterImage {
             number,
             flags: from.view.status_flags(),
@@ -94,9 +107,10 @@ impl FileKind for PtyMaster {
             exclusive: pty::is_exclusive(master).doing(doing)?,
             left,
             owner: (name.uid(), name.gid(), name.mode() & 0o7777),
-            settings: pty::settings(master).doing(doing)?.to_vec(),
+            settings: settings.to_vec(),
             size: pty::size(master).doing(doing)?,
             controls: pty::session(master).doing(doing)?.is_some(),
+            content,
         })
     }
 
@@ -105,6 +119,11 @@ impl FileKind for PtyMaster {
         let (name, doing) = (name(image.number), || format!("set up terminal {}", image.number));
         let settings = image.settings.as_slice().try_into();
         let settings = settings.map_err(|_| Error::Invalid("settings of a terminal that make no sense".into()))?;
+        if !image.content.is_empty() {
+            let slave = open_slave(image.number, libc::O_RDWR | libc::O_NONBLOCK)?;
+            image.content.write(&master, &slave, &settings)?;
+            new.slaves.push(slave);
+        }
         pty::set_settings(&master, &settings).doing(doing)?;
         pty::set_size(&master, &image.size).doing(doing)?;
         let (user, group, mode) = image.owner;
@@ -167,25 +186,39 @@ pub fn open_slave(number: u32, flags: i32) -> Result<OwnedFd> {
     open_again(name(number).as_bytes(), flags & (libc::O_ACCMODE | libc::O_NONBLOCK))
 }
 
-/// Refuses what nobody can look at.
-pub fn nothing_unread(from: &HeldFile) -> Result<()> {
+/// Refuses what nobody can look at, unless the probe does, which tells of both ends by the master.
+pub fn nothing_unread(from: &HeldFile, others: &Others<'_>) -> Result<()> {
+    if others.terminals().is_some() {
+        return Ok(());
+    }
     let fd = from.view.number;
     // What is on its way has come when this is known.
     ready_for(&from.duplicate, libc::EPOLLIN as u32)?;
     let waiting = migrate_linux::pipes::bytes_waiting(&from.duplicate);
     match waiting.doing(|| format!("look into the terminal of descriptor {fd}"))? {
         0 => Ok(()),
-        waiting => Err(Error::Refused(vec![format!(
-            "fd {fd}: a terminal with {waiting} bytes that the program has not read; they cannot move: try again once it has read them"
-        )])),
+        waiting => Err(unread(fd, &format!("{waiting} bytes"))),
     }
 }
 
-fn is_canonical(master: &OwnedFd) -> Result<bool> {
-    let settings = pty::settings(master).doing(|| "read the settings of a terminal".into())?;
-    // c_lflag
-    let modes = settings.get(12..16).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes);
-    Ok(modes & libc::ICANON != 0)
+fn unread(fd: i32, what: &str) -> Error {
+    Error::Refused(vec![format!(
+        "fd {fd}: a terminal with {what} that the program has not read; that cannot move: try again once it has read all"
+    )])
+}
+
+/// What is lost of a master for which there is no probe.
+pub fn loss_without_probe(from: &HeldFile) -> Option<String> {
+    let is_lost = PtyMaster::recognise(&from.view) && pty::settings(&from.duplicate).is_ok_and(|s| is_canonical(&s));
+    is_lost.then(|| {
+        let number = from.view.number;
+        format!("fd {number}: the beginning of a line that is not ended yet is lost in its terminal, if there is any")
+    })
+}
+
+/// Has what is on its way between the ends of a terminal come there.
+pub fn settle(from: &HeldFile) -> Result<()> {
+    ready_for(&from.duplicate, libc::EPOLLIN as u32).map(drop)
 }
 
 /// Why it cannot move.

@@ -22,6 +22,18 @@ pub struct PtySlaveImage {
     exclusive: bool,
 }
 
+impl PtySlaveImage {
+    /// Of a terminal's number, the description's flags, and whether it may not be opened again.
+    pub fn new(number: u32, flags: i32, exclusive: bool) -> PtySlaveImage {
+        PtySlaveImage { number, flags, exclusive }
+    }
+
+    /// The description's flags.
+    pub fn flags(&self) -> i32 {
+        self.flags
+    }
+}
+
 /// The kind.
 pub enum PtySlave {}
 
@@ -52,8 +64,8 @@ impl FileKind for PtySlave {
         Ok(Verdict::Unsupported(format!("fd {fd}: terminal {name} {why}; {}", or_instead(&[*fd]))))
     }
 
-    fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<PtySlaveImage> {
-        nothing_unread(from)?;
+    fn capture(from: &HeldFile, others: &Others<'_>) -> Result<PtySlaveImage> {
+        nothing_unread(from, others)?;
         let FileView { number: fd, stat, .. } = &from.view;
         let exclusive = pty::is_exclusive(&from.duplicate).doing(|| format!("read the terminal of descriptor {fd}"))?;
         Ok(PtySlaveImage { number: minor(stat.st_rdev) as u32, flags: from.view.status_flags(), exclusive })

@@ -50,8 +50,9 @@ impl Xstate {
             present: vec![0; area.len().div_ceil(BLOCK).div_ceil(8)],
             blocks: Vec::with_capacity(area.len() / 2),
         };
+        const EMPTY: [u8; BLOCK] = [0; BLOCK];
         for (n, block) in area.chunks(BLOCK).enumerate() {
-            if block.iter().any(|b| *b != 0) {
+            if !EMPTY.starts_with(block) {
                 packed.present[n / 8] |= 1 << (n % 8);
                 packed.blocks.extend_from_slice(block);
             }

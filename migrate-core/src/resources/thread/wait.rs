@@ -70,20 +70,27 @@ pub fn capture(
 ) -> std::result::Result<Option<Wait>, Renewed> {
     let memory = known.memory;
     let Some(call) = wait_in(stopped, goes_on) else { return Ok(None) };
+    let noted = match (call.interrupted, thread.shown.record.as_ref()) {
+        (Interrupted::Noted, Some(record)) => {
+            call.left_by(stopped, record).map(|left| (left, record.read_at.saturating_add_signed(left)))
+        }
+        _ => None,
+    };
+    // The whole of it is longer still, and need not be read.
+    if let Some((_, end)) = noted.filter(|(left, _)| *left > SHORT) {
+        return Ok(Some(Wait { end, stub: None }));
+    }
     let Some(whole) = whole(&call, memory).filter(|whole| *whole > SHORT) else { return Ok(None) };
-    let record = thread.shown.record.as_ref();
-    let since = boot_time().saturating_sub(thread.stopped.since().elapsed().as_nanos() as u64);
-    let left = match call.interrupted {
-        Interrupted::Noted => record
-            .and_then(|record| Some((call.left_by(stopped, record)?, record.read_at)))
-            .or_else(|| Some((time_at(memory, call.rest, 1)?, since))),
-        Interrupted::WrittenBack => Some((whole, since)),
+    let since = || boot_time().saturating_sub(thread.stopped.since().elapsed().as_nanos() as u64);
+    let end = match call.interrupted {
+        Interrupted::Noted => {
+            noted.map(|(_, end)| end).or_else(|| Some(since().saturating_add_signed(time_at(memory, call.rest, 1)?)))
+        }
+        Interrupted::WrittenBack => Some(since().saturating_add_signed(whole)),
         Interrupted::Anew => return capture_anew(thread, &call, whole, goes_on, known),
     };
-    match left {
-        Some((left, at)) => Ok(Some(Wait { end: at.saturating_add_signed(left), stub: None })),
-        None => Err(Renewed { tid: thread.tid, call: call.name(), whole: waits::duration(whole) }),
-    }
+    let renewed = Renewed { tid: thread.tid, call: call.name(), whole: waits::duration(whole) };
+    end.map(|end| Some(Wait { end, stub: None })).ok_or(renewed)
 }
 
 fn capture_anew(

@@ -65,6 +65,9 @@ pub(super) fn read(socket: &OwnedFd, view: &UnixView) -> io::Result<Vec<Queued>>
     if told.waiting as usize > QUEUE_LIMIT {
         return Err(io::Error::other(format!("{} bytes wait in it; {QUEUE_LIMIT} can move", told.waiting)));
     }
+    // Of packets that can come no more, no bytes are a message, or the end. Only a message has a sender.
+    let packets_end = told.kind == libc::SOCK_SEQPACKET && told.shutdown & 1 != 0;
+    let names_senders = packets_end.then(|| NamesSenders::begin(socket)).transpose()?;
     let offset = PeekOffset::of(socket)?;
     let mut read = Vec::new();
     let mut done = 0;
@@ -73,12 +76,17 @@ pub(super) fn read(socket: &OwnedFd, view: &UnixView) -> io::Result<Vec<Queued>>
             offset.set(done)?;
         }
         let room = if stream { (told.waiting as usize).saturating_sub(done) } else { MESSAGE_ROOM };
-        let Some(message) = next(socket, room, &offset, done, &read)? else { break };
+        let Some(mut message) = next(socket, room, &offset, done, &read)? else { break };
         let length = message.bytes.len();
-        // Of what receives no more, no bytes may be the end, and then there is no more.
-        let at_end = done >= told.waiting as usize && told.kind != libc::SOCK_DGRAM;
-        if length == 0 && at_end && (stream || told.shutdown & 1 != 0) {
+        let is_end = match &names_senders {
+            Some(_) => message.credentials.is_none(),
+            None => stream && done >= told.waiting as usize,
+        };
+        if length == 0 && is_end {
             break;
+        }
+        if names_senders.as_ref().is_some_and(|names| !names.did_before) {
+            message.credentials = None;
         }
         read.push(message);
         done += length;
@@ -113,6 +121,30 @@ fn next(
         room *= 8;
         if done > 0 || !before.is_empty() || offset.before >= 0 {
             offset.set(done)?;
+        }
+    }
+}
+
+/// A socket that tells who has sent what it receives (SO_PASSCRED). Dropped, it is as it was.
+struct NamesSenders<'a> {
+    socket: &'a OwnedFd,
+    did_before: bool,
+}
+
+impl<'a> NamesSenders<'a> {
+    fn begin(socket: &'a OwnedFd) -> io::Result<NamesSenders<'a>> {
+        let did_before = sockopt::get_int(socket, libc::SOL_SOCKET, libc::SO_PASSCRED)? != 0;
+        if !did_before {
+            sockopt::set_int(socket, libc::SOL_SOCKET, libc::SO_PASSCRED, 1)?;
+        }
+        Ok(NamesSenders { socket, did_before })
+    }
+}
+
+impl Drop for NamesSenders<'_> {
+    fn drop(&mut self) {
+        if !self.did_before && sockopt::set_int(self.socket, libc::SOL_SOCKET, libc::SO_PASSCRED, 0).is_err() {
+            tracing::error!("SO_PASSCRED of a unix socket could not be taken back");
         }
     }
 }

@@ -1,0 +1,107 @@
+//! What many open files are in the freeze, told by a probe of all descriptors at once; and the probe for terminals. Both are loaded while
+//! the memory is copied.
+
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+use std::thread::JoinHandle;
+
+use migrate_linux::error::Error as LinuxError;
+use migrate_linux::file_probe::{FileProbe, FileRecord};
+use migrate_linux::terminal_probe::TerminalProbe;
+
+use nix::sys::stat::FileStat;
+
+use super::open_files::SharedFile;
+use crate::error::{Error, Result};
+use crate::image::ObjectId;
+use crate::plan::KernelStateChoice;
+use crate::proc::fdinfo::FdInfo;
+
+/// With fewer descriptors than this, loading the probe costs more than it saves.
+const MANY: usize = 256;
+
+/// A probe, being loaded; or none.
+#[derive(Debug)]
+pub struct Loading<P>(Option<JoinHandle<std::result::Result<P, LinuxError>>>);
+
+/// The probe for open files, if it is worth while.
+pub fn begin_files(choice: KernelStateChoice, pid: i32, descriptors: usize) -> Loading<FileProbe> {
+    Loading::begin(choice, descriptors >= MANY, move || FileProbe::load(pid))
+}
+
+/// The probe for terminals, if there are any.
+pub fn begin_terminals(choice: KernelStateChoice, pid: i32, any: bool) -> Loading<TerminalProbe> {
+    let choice = if any { choice } else { KernelStateChoice::Ptrace };
+    Loading::begin(choice, any, move || TerminalProbe::load(pid))
+}
+
+impl<P: Send + 'static> Loading<P> {
+    fn begin(
+        choice: KernelStateChoice,
+        worth_while: bool,
+        load: impl FnOnce() -> std::result::Result<P, LinuxError> + Send + 'static,
+    ) -> Loading<P> {
+        let begin = || std::thread::Builder::new().name("probe".into()).spawn(load).ok();
+        let wanted = match choice {
+            KernelStateChoice::Auto => worth_while,
+            KernelStateChoice::Ebpf => true,
+            KernelStateChoice::Kmod | KernelStateChoice::Ptrace => false,
+        };
+        Loading(wanted.then(begin).flatten())
+    }
+
+    /// Waits until it is loaded. None: what it would tell is asked for one by one, or not known.
+    pub fn finish(self) -> Option<P> {
+        let loaded = self.0?.join().ok()?;
+        loaded.inspect_err(|why| tracing::debug!("{why}; it is done without")).ok()
+    }
+}
+
+/// The probe, and which description each known file is.
+#[derive(Debug)]
+pub struct Told {
+    probe: FileProbe,
+    /// By the kernel's name for it, which is its own as long as this agent has a duplicate.
+    descriptions: HashMap<ObjectId, u64>,
+}
+
+impl Told {
+    /// For these files, by this agent's duplicates of them.
+    pub fn new(probe: FileProbe, list: &[SharedFile]) -> Result<Told> {
+        let own = probe.own_descriptions()?;
+        let described = |shared: &SharedFile| Some((shared.object, *own.get(&shared.file.duplicate.as_raw_fd())?));
+        let descriptions = list.iter().filter_map(described).collect();
+        Ok(Told { probe, descriptions })
+    }
+
+    /// What each of these descriptors is now, in their order. None: one of them has become another one, or there are others.
+    pub fn read(&self, list: &[SharedFile], known: &[(i32, usize)]) -> Option<Vec<FileRecord>> {
+        let records = self.probe.read().inspect_err(|why| tracing::debug!("{why}")).ok()?;
+        let is_known = |(record, (number, i)): (&FileRecord, &(i32, usize))| {
+            let shared = list.get(*i);
+            record.number == *number
+                && shared.and_then(|shared| self.descriptions.get(&shared.object)) == Some(&record.description)
+        };
+        (records.len() == known.len() && records.iter().zip(known).all(is_known)).then_some(records)
+    }
+}
+
+/// Takes in what is told of the first of a file's numbers, instead of its fdinfo. Returns what fstat(2) shows. `records`: as
+/// [`Told::read`] returns them.
+pub fn take_in(shared: &mut SharedFile, records: &[FileRecord]) -> Result<FileStat> {
+    let number = shared.file.view.number;
+    let record = records.binary_search_by_key(&number, |record| record.number).ok().and_then(|i| records.get(i));
+    let record = record.ok_or_else(|| Error::Invalid(format!("nothing is told of descriptor {number}")))?;
+    let FdInfo { mnt_id, ino, .. } = shared.file.view.info;
+    let info = match record.shows_more() {
+        true => shared.read_info()?,
+        false => FdInfo { pos: record.pos, flags: record.flags(), mnt_id, ino, extra: Vec::new() },
+    };
+    (shared.file.view.info, shared.file.view.unowned) = (info, !record.has_owner());
+    let Some(told) = record.stat() else { return shared.read_stat() };
+    let mut stat = shared.file.view.stat;
+    (stat.st_nlink, stat.st_size) = (told.links.into(), told.size);
+    (stat.st_mtime, stat.st_mtime_nsec) = told.mtime;
+    (stat.st_ctime, stat.st_ctime_nsec) = told.ctime;
+    Ok(stat)
+}
