@@ -1,6 +1,7 @@
 """Runs the workloads and prints what came of them; started by scripts/bench, when the hosts are up."""
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ import sys
 import criu
 import table
 from hosts import Failure, Gone, Host
-from move import Running, floor, measured, push, warm
+from move import Running, floor, goes_on, measured, memory_of_push, push, warm
 from workloads import BY_NAME, MIB, WORKLOADS
 
 FLOOR_BYTES = 1024 * MIB
@@ -28,6 +29,7 @@ def arguments():
     parser.add_argument("--criu", nargs="?", const="")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--phases", action="store_true")
+    parser.add_argument("--measure", action="store_true")
     parser.add_argument("workloads", nargs="*")
     return parser.parse_args()
 
@@ -50,13 +52,20 @@ def free_memory():
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
 
 
-def moved(workload, options, hosts, move):
-    """One run: started on alpha, moved to beta, checked, ended."""
+def moved(workload, options, hosts, run):
+    """One run: started on alpha, moved to beta by run(), checked, ended."""
     for host in hosts.values():
         host.must_be_up()
     with Running(workload, options.place, options.programs, hosts) as running:
         warm(options.programs, workload.bytes + 64 * MIB)
-        return measured(running, move)
+        return run(running)
+
+
+def memory(running):
+    _, extra = memory_of_push(running)
+    goes_on(running)
+    running.end()
+    return extra
 
 
 def repeat(what, runs, once):
@@ -77,16 +86,23 @@ def repeat(what, runs, once):
 
 
 def bench(workload, options, hosts, criu_program):
-    entry = {"name": workload.name, "title": workload.title, "skipped": None, "summary": {}, "moves": [], "failures": [], "criu": {}}
+    entry = {"name": workload.name, "title": workload.title, "skipped": None, "summary": {}, "moves": [], "failures": [], "criu": {},
+             "extra_memory_bytes": None}
     # images in memory besides, twice, with criu
     needed = workload.bytes * (4 if criu_program else 2) + 512 * MIB
     if free_memory() < needed:
         entry["skipped"] = f"{needed / 2**30:.1f} GiB of memory are needed, {free_memory() / 2**30:.1f} are free"
         say(f"{workload.title}: skipped: {entry['skipped']}")
         return entry
+    mover = functools.partial(push, options=["--measure"] if options.measure else [])
     entry["moves"], entry["failures"] = repeat(
-        workload.title, options.runs, lambda: moved(workload, options, hosts, push))
+        workload.title, options.runs, lambda: moved(workload, options, hosts, lambda running: measured(running, mover)))
     entry["summary"] = table.summary(entry["moves"])
+    if entry["moves"]:
+        try:
+            entry["extra_memory_bytes"] = moved(workload, options, hosts, memory)
+        except Failure as failure:
+            entry["failures"].append(str(failure))
     if entry["failures"]:
         for host in hosts.values():
             for line in host.log_tail(4):
@@ -94,7 +110,8 @@ def bench(workload, options, hosts, criu_program):
     if criu_program:
         for way in criu.WAYS:
             moves, failures = repeat(f"{workload.title}, criu, {way}", options.runs,
-                                     lambda: moved(workload, options, hosts, criu.mover(criu_program, way)))
+                                     lambda: moved(workload, options, hosts,
+                                                   lambda running: measured(running, criu.mover(criu_program, way))))
             entry["criu"][way] = {"summary": table.summary(moves), "moves": moves, "failures": failures}
     return entry
 

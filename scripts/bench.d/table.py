@@ -18,14 +18,13 @@ def spread(values, digits):
     return text[0] if text[1] == text[2] else f"{text[0]} ({text[1]}–{text[2]})"
 
 
-FIGURES = ("downtime_ms", "reported_downtime_ms", "total_ms", "bytes_sent", "rounds", "longest_stall_ms", "slowdown_percent")
+FIGURES = ("downtime_ms", "reported_downtime_ms", "probed_downtime_ms", "total_ms", "bytes_sent", "rounds", "longest_stall_ms",
+           "slowdown_percent")
 
 
 def summary(moves):
     """{figure: its median, least and most}, for the JSON document."""
     values = {name: [move[name] for move in moves if move.get(name) is not None] for name in FIGURES}
-    for side in ("source", "destination"):
-        values[f"extra_memory_bytes_{side}"] = [m["extra_memory_bytes"][side] for m in moves if "extra_memory_bytes" in m]
     return {name: {"median": median(of), "least": min(of), "most": max(of)} for name, of in values.items() if of}
 
 
@@ -45,24 +44,29 @@ def layout(rows):
     return "\n".join([line(rows[0]), rule, *map(line, rows[1:])])
 
 
+def memory_columns(extra):
+    return [f"{extra[side] / 2**20:.1f}" if extra else NONE for side in ("source", "destination")]
+
+
 def main_table(result):
-    rows = [["workload", "downtime ms", "total ms", "sent MiB", "rounds", "longest stall ms", "slowdown %",
-             "memory here MiB", "memory there MiB"]]
+    probed = any(move["probed_downtime_ms"] is not None for entry in result["workloads"] for move in entry["moves"])
+    rows = [["workload", "downtime ms", *["schedulers saw ms"] * probed, "total ms", "sent MiB", "rounds", "longest stall ms",
+             "slowdown %", "memory here MiB", "memory there MiB"]]
     for entry in result["workloads"]:
         moves = entry["moves"]
         if not moves:
-            rows.append([entry["title"], "skipped" if entry["skipped"] else "FAILED", *[NONE] * 7])
+            rows.append([entry["title"], "skipped" if entry["skipped"] else "FAILED", *[NONE] * (7 + probed)])
             continue
         rows.append([
             entry["title"],
             column(moves, lambda m: m["downtime_ms"], 1),
+            *[column(moves, lambda m: m["probed_downtime_ms"], 1)] * probed,
             column(moves, lambda m: m["total_ms"]),
             column(moves, lambda m: m["bytes_sent"] / 2**20, 1),
             column(moves, lambda m: m["rounds"]),
             column(moves, lambda m: m["longest_stall_ms"], 1),
             column(moves, lambda m: m["slowdown_percent"], 1),
-            column(moves, lambda m: m["extra_memory_bytes"]["source"] / 2**20, 1),
-            column(moves, lambda m: m["extra_memory_bytes"]["destination"] / 2**20, 1),
+            *memory_columns(entry["extra_memory_bytes"]),
         ])
     return layout(rows)
 

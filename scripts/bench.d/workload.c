@@ -10,6 +10,7 @@
  *   workload LOG timers N                         N timers by descriptor: some periodic, some due in an hour, some not set
  *   workload LOG epolls N                         N epolls of 100 eventfds each
  *   workload LOG sockets N                        N unix sockets in pairs, every tenth pair with something in its queues
+ *   workload LOG udp N                            N UDP sockets, every other one connected to the one before it, some with a datagram
  *   workload LOG mappings N                       N mappings of one page each
  *
  * Each millisecond the first thread, and with `threads` the last one too, notes in LOG, a shared mapping of the file, what
@@ -22,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -97,9 +99,13 @@ static void pause_for(long us) {
 static void tick(int log) {
     uint64_t n = shared->head.count[log];
     struct tick *t = &shared->ticks[log][n % TICKS];
-    struct utsname name;
+    struct utsname before, name;
     uname(&name);
-    t->realtime_ns = now();
+    do { /* moved in between, it would not be known on which host it has looked at the clock */
+        before = name;
+        t->realtime_ns = now();
+        uname(&name);
+    } while (strcmp(before.nodename, name.nodename));
     t->work = work;
     memcpy(t->host, name.nodename, sizeof t->host);
     __atomic_store_n(&shared->head.count[log], n + 1, __ATOMIC_RELEASE);
@@ -242,6 +248,44 @@ static void run_sockets(uint32_t n) {
     }
 }
 
+static struct sockaddr_in name_of(int fd, int (*ask)(int, struct sockaddr *, socklen_t *)) {
+    struct sockaddr_in name = {0};
+    socklen_t length = sizeof name;
+    if (ask(fd, (struct sockaddr *)&name, &length)) wrong("no name of socket %d: %s", fd, strerror(errno));
+    return name;
+}
+
+static int same_name(struct sockaddr_in one, struct sockaddr_in other) {
+    return one.sin_addr.s_addr == other.sin_addr.s_addr && one.sin_port == other.sin_port;
+}
+
+static void run_udp(uint32_t n) {
+    allow_descriptors(n);
+    int *fds = calloc(n, sizeof *fds);
+    struct sockaddr_in *names = calloc(n, sizeof *names);
+    if (!fds || !names) wrong("no memory for %u sockets", n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct sockaddr_in any_port = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        fds[i] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fds[i] < 0 || bind(fds[i], (struct sockaddr *)&any_port, sizeof any_port)) wrong("cannot make socket %u: %s", i, strerror(errno));
+        names[i] = name_of(fds[i], getsockname);
+        if (i % 2 && connect(fds[i], (struct sockaddr *)&names[i - 1], sizeof names[0])) wrong("cannot connect socket %u: %s", i, strerror(errno));
+        if (i % 20 == 1 && send(fds[i], &i, sizeof i, 0) != sizeof i) wrong("cannot send by socket %u: %s", i, strerror(errno));
+    }
+    run();
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t got = 0;
+        struct sockaddr_in from = {0};
+        socklen_t length = sizeof from;
+        if (!same_name(name_of(fds[i], getsockname), names[i])) wrong("socket %u has another address", i);
+        if (i % 2 == 0) continue;
+        if (!same_name(name_of(fds[i], getpeername), names[i - 1])) wrong("socket %u is connected to something else", i);
+        if (i % 20 != 1 && send(fds[i], &i, sizeof i, 0) != sizeof i) wrong("cannot send by socket %u: %s", i, strerror(errno));
+        if (recvfrom(fds[i - 1], &got, sizeof got, MSG_DONTWAIT, (struct sockaddr *)&from, &length) != sizeof got || got != i || !same_name(from, names[i]))
+            wrong("socket %u does not get what %u has sent", i - 1, i);
+    }
+}
+
 static void run_files(uint32_t n, const char *directory) {
     allow_descriptors(n);
     const int ways[] = {O_RDWR, O_RDONLY, O_WRONLY | O_APPEND};
@@ -365,6 +409,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(mode, "timers")) run_timers((uint32_t)n);
     else if (!strcmp(mode, "epolls")) run_epolls((uint32_t)n);
     else if (!strcmp(mode, "sockets")) run_sockets((uint32_t)n);
+    else if (!strcmp(mode, "udp")) run_udp((uint32_t)n);
     else if (!strcmp(mode, "mappings")) run_mappings((uint32_t)n);
     else return fprintf(stderr, "workload: no mode %s\n", mode), 2;
     shared->head.verdict = 1;

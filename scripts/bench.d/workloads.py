@@ -33,6 +33,7 @@ WORKLOADS = [
     Workload("timers-1000", "1000 timers", ("timers", "1000"), 1 * MIB),
     Workload("epolls-100", "100 epolls of 100 items", ("epolls", "100"), 1 * MIB),
     Workload("sockets-1000", "1000 unix sockets", ("sockets", "1000"), 1 * MIB),
+    Workload("udp-1000", "1000 UDP sockets", ("udp", "1000"), 1 * MIB),
     Workload("mappings-10000", "10 000 mappings", ("mappings", "10000"), 48 * MIB),
 ]
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
