@@ -68,6 +68,8 @@ start_time() {
     { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
     # comm, in parentheses, may itself hold spaces and parentheses
     read -ra fields <<<"${stat##*) }"
+    # it may end between being opened and read: then the file is empty
+    [ "${#fields[@]}" -gt 19 ] || return 1
     [ "${fields[0]}" != Z ] || return 1
     printf '%s\n' "${fields[19]}"
 }

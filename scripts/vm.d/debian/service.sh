@@ -68,3 +68,9 @@ move() {
     cat /tmp/not-moved
     fail "it does not move from $1; its count there: $(count_on "$(other "$1")")"
 }
+
+# A move that copies for some seconds, and whether it does; `since`: what now_on said before.
+push_slowly() { on "$1" "migrate-cli push $pid $(other "$1") --json --bandwidth 1M" >/tmp/slow 2>&1; }
+copies() { journal "$1" "MIGRATE_PID=$pid MIGRATE_PHASE=pre-copy --since=$since" | grep -q MESSAGE; }
+# A second of which nothing has been logged before. (Behind a cursor, journalctl misses the first line that matches.)
+now_on() { on "$1" 'sleep 1; date +@%s'; }
