@@ -20,6 +20,11 @@ pub fn open_mapped(pid: i32, start: u64, end: u64, write: bool) -> io::Result<Fi
     open_map_file(&format!("/proc/{pid}/map_files/{start:x}-{end:x}"), write)
 }
 
+/// Whether process `pid` has a file mapping with exactly these bounds.
+pub fn is_mapped(pid: i32, start: u64, end: u64) -> bool {
+    std::fs::symlink_metadata(format!("/proc/{pid}/map_files/{start:x}-{end:x}")).is_ok()
+}
+
 fn open_map_file(path: &str, write: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use migrate_linux::pagemap::{PageMap, ScanError};
+use migrate_linux::map_files;
+use migrate_linux::pagemap::{PageMap, ScanError, ScanRequest};
 use migrate_linux::userfaultfd::{UserFaultFd, feature};
 
 use super::page_set::PageSet;
@@ -10,7 +11,7 @@ use super::scan::{Found, STRIDE, failed, is_of_file};
 use super::select::has_own_pages;
 use super::tracker::{DirtyTracker, Look};
 use crate::error::{Doing, Result};
-use crate::image::layout::{Layout, PAGE, TASK_SIZE, Vma};
+use crate::image::layout::{Backing, Layout, PAGE, TASK_SIZE, Vma};
 
 /// Asynchronous write protection by a userfaultfd of the process's own address space, read and cleared by PAGEMAP_SCAN
 /// (Linux 6.7; ioctl_userfaultfd(2), Documentation/admin-guide/mm/pagemap.rst).
@@ -108,21 +109,34 @@ impl PagemapScan {
     /// Registers the stretches in which there is something new. Returns those that could be.
     ///
     /// Never a mapping by its own bounds: the program may have another one there by now, and registering a part of a mapping splits
-    /// it, which the program sees (mremap fails with EFAULT). A stretch ends where something begins that is tracked already, or cannot be.
-    fn register(&self, layout: &Layout, parts: &Parts) -> PageSet {
-        let others = layout.vmas.iter().filter(|v| !has_own_pages(v)).map(|v| v.start..v.end);
-        let mut borders: Vec<Range<u64>> = parts.tracked.iter().cloned().chain(others).collect();
-        borders.sort_unstable_by_key(|r| r.start);
-        let mut stretches: Vec<Range<u64>> = Vec::new();
+    /// it, which the program sees (mremap fails with EFAULT). A stretch ends where something begins that is tracked already, or
+    /// cannot be; where that is no longer there, the stretch is left for the next look, and unregistered where it went meanwhile.
+    fn register(&self, layout: &Layout, parts: &Parts, pagemap: &PageMap) -> PageSet {
+        let others = layout.vmas.iter().filter(|v| !has_own_pages(v)).map(Border::Other);
+        let mut borders: Vec<Border> = parts.tracked.iter().cloned().map(Border::Tracked).chain(others).collect();
+        borders.sort_unstable_by_key(|b| b.range().start);
+        let mut stretches: Vec<Stretch> = Vec::new();
         for (part, _) in &parts.new {
-            let at = borders.partition_point(|b| b.end <= part.start);
-            let start = borders[..at].last().map_or(PAGE, |b| b.end);
-            let end = borders.get(at).map_or(TASK_SIZE, |b| b.start);
-            stretches.push(start..end);
+            let at = borders.partition_point(|b| b.range().end <= part.start);
+            let stretch = Stretch { below: borders[..at].last(), above: borders.get(at) };
+            if stretches.last().is_none_or(|last| last.range() != stretch.range()) {
+                stretches.push(stretch);
+            }
         }
-        stretches.sort_unstable_by_key(|r| r.start);
-        stretches.dedup();
-        PageSet::from_ascending(stretches.into_iter().filter(|s| self.userfaultfd.register_wp(s.clone()).is_ok()))
+        stretches.sort_unstable_by_key(|s| s.range().start);
+        stretches.dedup_by_key(|s| s.range());
+        let registered = stretches.into_iter().filter(|stretch| {
+            if !stretch.is_bounded(pagemap) || self.userfaultfd.register_wp(stretch.range()).is_err() {
+                return false;
+            }
+            let bounded = stretch.is_bounded(pagemap);
+            if !bounded {
+                // It fails only where there is nothing registered any more, or what cannot be.
+                let _ = self.userfaultfd.unregister(stretch.range());
+            }
+            bounded
+        });
+        PageSet::from_ascending(registered.map(|stretch| stretch.range()))
     }
 
     /// Finds all that is there, and arms it.
@@ -136,6 +150,57 @@ impl PagemapScan {
             found.scan_all(start..end, is_of_file(vma), step.pagemap, true)?;
         }
         Ok(())
+    }
+}
+
+/// What a stretch of addresses ends at.
+enum Border<'l> {
+    /// Registered already, as it was found in this look.
+    Tracked(Range<u64>),
+    /// Nothing to register.
+    Other(&'l Vma),
+}
+
+impl Border<'_> {
+    fn range(&self) -> Range<u64> {
+        match self {
+            Border::Tracked(range) => range.clone(),
+            Border::Other(vma) => vma.start..vma.end,
+        }
+    }
+
+    /// Whether it still is at its first page, or at its last.
+    fn is_there(&self, page: Range<u64>, pagemap: &PageMap) -> bool {
+        match self {
+            Border::Tracked(_) => {
+                let request = ScanRequest { check_tracked: true, ..ScanRequest::default() };
+                pagemap.scan(page, request, &mut Vec::new()).is_ok()
+            }
+            Border::Other(vma) => match vma.backing {
+                Backing::Vdso | Backing::Vvar | Backing::VvarVclock => true,
+                _ => map_files::is_mapped(pagemap.pid(), vma.start, vma.end),
+            },
+        }
+    }
+}
+
+/// All addresses between two borders.
+struct Stretch<'b> {
+    below: Option<&'b Border<'b>>,
+    above: Option<&'b Border<'b>>,
+}
+
+impl Stretch<'_> {
+    fn range(&self) -> Range<u64> {
+        let start = self.below.map_or(PAGE, |border| border.range().end);
+        start..self.above.map_or(TASK_SIZE, |border| border.range().start)
+    }
+
+    /// Whether no mapping reaches over its ends.
+    fn is_bounded(&self, pagemap: &PageMap) -> bool {
+        let Range { start, end } = self.range();
+        self.below.is_none_or(|border| border.is_there(start - PAGE..start, pagemap))
+            && self.above.is_none_or(|border| border.is_there(end..end + PAGE, pagemap))
     }
 }
 
@@ -165,7 +230,7 @@ impl DirtyTracker for PagemapScan {
         let step = Step { pagemap, rearm };
         let mut found = Found::new(pagemap);
         let mut parts = self.look_at_tracked(layout, &step, &mut found)?;
-        let registered = if rearm { self.register(layout, &parts) } else { PageSet::default() };
+        let registered = if rearm { self.register(layout, &parts, pagemap) } else { PageSet::default() };
         for (part, vma) in std::mem::take(&mut parts.new) {
             if registered.covers(&part) {
                 match self.arm(part.clone(), vma, &step, &mut found) {
