@@ -253,11 +253,15 @@ impl Layout {
             })
     }
 
-    /// Whether a new mapping lies where two or more of these do. Put together from them, it would stay in pieces there (their pages
-    /// belong to different anon_vmas), and mremap of the whole would fail; so it is made anew.
+    /// Whether a new mapping, put together from what is there and what is added, would stay in pieces: their pages belong to different
+    /// anon_vmas. mremap of the whole would fail then; so it is made anew.
     fn is_patchwork(&self, new: &Vma) -> bool {
         let first = self.vmas.partition_point(|old| old.end <= new.start);
-        self.vmas[first..].iter().take_while(|old| old.start < new.end).nth(1).is_some()
+        let mut there = self.vmas[first..].iter().take_while(|old| old.start < new.end);
+        let Some(lowest) = there.next() else { return false };
+        // The kernel joins what is added below it to the mapping that ends there, if it can, as the original's did not.
+        let below = first.checked_sub(1).and_then(|at| self.vmas.get(at));
+        there.next().is_some() || lowest.start > new.start && below.is_some_and(|below| goes_on(below, new))
     }
 
     /// What makes this layout into `new`. File numbers of both must mean the same table, `new` having the longer one.
@@ -333,18 +337,19 @@ impl Layout {
 
 /// Appends a mapping, or lengthens the last one when it goes on where that ends.
 fn push_joined(list: &mut Vec<Vma>, vma: Vma) {
-    if let Some(last) = list.last_mut()
-        && last.end == vma.start
-        && last.protection == vma.protection
-        && last.shared == vma.shared
-        && last.flags == vma.flags
-        && last.name == vma.name
-        && continues(last, &vma)
-    {
-        last.end = vma.end;
-        return;
+    match list.last_mut() {
+        Some(last) if goes_on(last, &vma) => last.end = vma.end,
+        _ => list.push(vma),
     }
-    list.push(vma);
+}
+
+/// Whether the second begins where the first ends, and is of the same sort.
+fn goes_on(last: &Vma, next: &Vma) -> bool {
+    let alike = last.protection == next.protection
+        && last.shared == next.shared
+        && last.flags == next.flags
+        && last.name == next.name;
+    last.end == next.start && alike && continues(last, next)
 }
 
 fn continues(last: &Vma, next: &Vma) -> bool {
@@ -437,6 +442,16 @@ mod tests {
         let change = layout(vec![anon(1, 3, 3), anon(3, 5, 1)]).change_to(&layout(vec![anon(1, 5, 3)]));
         assert_eq!((change.unmap, change.map), (vec![(PAGE, 5 * PAGE)], vec![anon(1, 5, 3)]));
         assert!(change.adjust.is_empty());
+    }
+
+    #[test]
+    fn what_would_be_joined_to_its_lower_neighbour_is_made_anew() {
+        // In the original these two are not joined, because one of them was moved there.
+        let change = layout(vec![anon(1, 3, 3), anon(5, 8, 3)]).change_to(&layout(vec![anon(1, 3, 3), anon(3, 8, 3)]));
+        assert_eq!((change.unmap, change.map), (vec![(5 * PAGE, 8 * PAGE)], vec![anon(3, 8, 3)]));
+        // Nothing else can be joined to what is added here.
+        let change = layout(vec![anon(1, 2, 3), anon(5, 8, 3)]).change_to(&layout(vec![anon(1, 2, 3), anon(3, 8, 3)]));
+        assert_eq!((change.unmap, change.map), (vec![], vec![anon(3, 5, 3)]));
     }
 
     /// What a page is, as far as a layout says.
