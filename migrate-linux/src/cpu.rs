@@ -262,8 +262,11 @@ mod tests {
         let text = std::fs::read_to_string("/proc/cpuinfo").unwrap();
         let flags: Vec<&str> =
             text.lines().find_map(|line| line.strip_prefix("flags")).unwrap().split_whitespace().collect();
-        // What the kernel has no name for, or calls otherwise, or clears for itself alone.
+        // What the kernel has no name for, or calls otherwise, or clears for itself alone (errata of AMD's: rdrand, rdseed, xsaves).
         let unnamed = [
+            "rdrand",
+            "rdseed",
+            "xsaves",
             "sse3",
             "osxsave",
             "prefetchwt1",
