@@ -283,11 +283,29 @@ static UNUSED size_t read_whole(const char *path, char *into, size_t room)
 	return length;
 }
 
+struct thread_start {
+	void *(*body)(void *);
+	void *argument;
+	volatile int begun;
+};
+
+static void *thread_begins(void *of)
+{
+	struct thread_start *start = of, copy = *start;
+
+	start->begun = 1;
+	return copy.body(copy.argument);
+}
+
+/* Returns when it runs what it was started for: before that it blocks all signals. */
 static UNUSED pthread_t start_thread(void *(*body)(void *), void *argument)
 {
+	struct thread_start start = { .body = body, .argument = argument };
 	pthread_t thread;
 
-	NEED(pthread_create(&thread, NULL, body, argument) == 0);
+	NEED(pthread_create(&thread, NULL, thread_begins, &start) == 0);
+	while (!start.begun)
+		usleep(100);
 	return thread;
 }
 
