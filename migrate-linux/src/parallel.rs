@@ -72,7 +72,7 @@ impl Executor {
             let next = done + wave.addresses.len();
             let mut saved = Vec::with_capacity(wave.addresses.len());
             for thread in threads.get_mut(done..next).unwrap_or_default() {
-                saved.push(SavedThread::save(thread, self.signal())?);
+                saved.push(SavedThread::save(thread)?);
             }
             let rescues = saved
                 .iter()
@@ -82,7 +82,7 @@ impl Executor {
             let mut failure = Ok(());
             for ((thread, batch), &address) in saved.iter_mut().zip(&batches[done..]).zip(&wave.addresses) {
                 let entry = executor::entry(self.range().start, address, batch.len(), &thread.registers);
-                failure = thread.prepare(&entry).and_then(|()| thread.thread.run());
+                failure = thread.prepare(&entry, self.signal()).and_then(|()| thread.thread.run());
                 if failure.is_err() {
                     break;
                 }

@@ -309,7 +309,7 @@ impl Executor {
         signal: i32,
     ) -> Result<Executor> {
         let pid = memory.pid();
-        let mut saved = SavedThread::save(thread, signal)?;
+        let mut saved = SavedThread::save(thread)?;
         let stub = Stub::place(foothold, &memory, &saved)?;
         let mut mapped = 0;
         let result = (|| {
@@ -339,7 +339,7 @@ impl Executor {
 
     /// Takes it out again.
     pub fn remove(&self, thread: &mut Stopped, gadget: RemoteAddr) -> Result<()> {
-        let mut saved = SavedThread::save(thread, self.signal)?;
+        let mut saved = SavedThread::save(thread)?;
         let stub = Stub::place(Foothold { gadget, nook: self.nook }, &self.memory, &saved)?;
         let removed = saved.inject_one(&stub, libc::SYS_munmap, [self.base, EXECUTOR_SIZE, 0, 0, 0, 0]);
         drop(saved); // before the stub, as above
@@ -349,7 +349,7 @@ impl Executor {
 
     /// Prepares to run batches in a thread.
     pub fn calls_in<'a>(&'a self, thread: &'a mut Stopped) -> Result<RemoteSyscalls<'a>> {
-        Ok(RemoteSyscalls { saved: SavedThread::save(thread, self.signal)?, executor: self })
+        Ok(RemoteSyscalls { saved: SavedThread::save(thread)?, executor: self })
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -435,7 +435,7 @@ impl RemoteSyscalls<'_> {
         let context = || format!("exchange a batch with process {}", executor.pid);
         executor.memory.write(address, &bytes).doing(context)?;
         let entry = executor::entry(executor.base, address, batch.len(), &self.saved.registers);
-        self.saved.prepare(&entry)?;
+        self.saved.prepare(&entry, executor.signal)?;
         let stop = self.saved.thread.run_to_stop()?;
         executor.finish(self.saved.thread, stop)?;
         executor.memory.read(address, &mut bytes).doing(context)?;

@@ -37,27 +37,31 @@ pub(crate) struct SavedThread<'a> {
     pub(crate) thread: &'a mut Stopped,
     pub(crate) registers: Registers,
     pub(crate) mask: u64,
-    /// The one signal that is let through while calls run.
-    signal: i32,
 }
 
 impl<'a> SavedThread<'a> {
-    pub(crate) fn save(thread: &'a mut Stopped, signal: i32) -> Result<SavedThread<'a>> {
+    pub(crate) fn save(thread: &'a mut Stopped) -> Result<SavedThread<'a>> {
         let registers = thread.registers()?;
         let mask = thread.signal_mask()?;
-        Ok(SavedThread { thread, registers, mask, signal })
+        Ok(SavedThread { thread, registers, mask })
     }
 
-    /// Gives it the registers of a call, or of many.
-    pub(crate) fn prepare(&mut self, registers: &Registers) -> Result<()> {
+    /// Gives it the registers of many calls, at whose end it stops by `signal`: no other is let through.
+    pub(crate) fn prepare(&mut self, registers: &Registers, signal: i32) -> Result<()> {
         self.thread.set_registers(registers)?;
-        self.thread.set_signal_mask(!signal_bit(self.signal))
+        self.thread.set_signal_mask(!signal_bit(signal))
+    }
+
+    /// Gives it the registers of one call, during which no signal comes.
+    fn prepare_one(&mut self, registers: &Registers) -> Result<()> {
+        self.thread.set_registers(registers)?;
+        self.thread.set_signal_mask(!0)
     }
 
     /// One call, of a `syscall` instruction of the program's or of a stub: 20–75 µs.
     pub(crate) fn inject_one(&mut self, stub: &Stub, number: libc::c_long, args: [u64; 6]) -> Result<u64> {
         let at = stub.call();
-        self.prepare(&self.calling(at, number, args))?;
+        self.prepare_one(&self.calling(at, number, args))?;
         self.through_a_call(at, number, args)
     }
 
@@ -76,7 +80,7 @@ impl<'a> SavedThread<'a> {
             let taken = take(descriptor as i32);
             return self.inject_one(stub, libc::SYS_close, close(descriptor)).map(|_| taken);
         }
-        self.prepare(&self.calling(stub.address, number, args))?;
+        self.prepare_one(&self.calling(stub.address, number, args))?;
         let descriptor = self.through_a_call(stub.address, number, args)?;
         let taken = take(descriptor as i32);
         self.through_a_call(stub.call(), libc::SYS_close, close(descriptor)).map(|_| taken)
@@ -181,11 +185,10 @@ pub fn with_opened<T>(
     thread: &mut Stopped,
     memory: &ProcessMemory,
     foothold: Foothold,
-    signal: i32,
     (number, args): (libc::c_long, [u64; 6]),
     take: impl FnOnce(i32) -> T,
 ) -> Result<T> {
-    let mut saved = SavedThread::save(thread, signal)?;
+    let mut saved = SavedThread::save(thread)?;
     let stub = Stub::place(foothold, memory, &saved)?;
     let result = saved.inject_open(&stub, number, args, take);
     drop(saved); // first: until then the thread may need what the stub holds

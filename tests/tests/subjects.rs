@@ -64,6 +64,7 @@ const RESTLESS: &[(&str, &str)] = &[
     ("timer_periodic", "Pnd: "),
     ("timer_random", "Pnd: "),
     ("sig_random", "Pnd: "),
+    ("sig_urgent", "SigPnd: "),
     // What was used is taken off.
     ("limits_cpu", "limits: "),
     ("call_epoll_pwait2", "SigBlk: "),

@@ -186,13 +186,12 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     let regs = stopped.registers()?;
     subject.interrupts(subject.pid, &regs);
     let cut = waits::cut(subject, &[(subject.pid, regs)]);
-    let signal = remote::quiet_signal(status.sig_caught, status.sig_pending | status.shared_pending);
     // User faults only: all that a program without privileges may ask for. Asynchronous write protection faults nowhere.
     const UFFD_USER_MODE_ONLY: i32 = 1;
     let flags = (nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK | UFFD_USER_MODE_ONLY) as u64;
     let call = (nix::libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0]);
     let take = |descriptor| subject.pidfd.get_fd(descriptor);
-    let taken = remote::with_opened(&mut stopped, &source.memory, foothold, signal, call, take)?;
+    let taken = remote::with_opened(&mut stopped, &source.memory, foothold, call, take)?;
     stopped.resume_unnoticed()?;
     waits::begin_anew(subject, cut);
     taken.doing(|| "take the userfaultfd of the process".into())

@@ -168,8 +168,7 @@ fn a_descriptor_is_closed_also_without_a_way_back() {
     }
     let first = threads.first_mut().expect("a thread");
     let failing = (libc::SYS_epoll_create1, [u64::MAX, 0, 0, 0, 0, 0]);
-    let error =
-        remote::with_opened(first, &memory, foothold, libc::SIGURG, failing, |number| number).expect_err("EINVAL");
+    let error = remote::with_opened(first, &memory, foothold, failing, |number| number).expect_err("EINVAL");
     assert!(error.to_string().contains("EINVAL"), "{error}");
     threads.into_iter().for_each(|thread| thread.detach().expect("detached"));
     assert!(subject.goes_on(&subject.read()));
@@ -250,7 +249,7 @@ fn ground(pid: i32, memory: &ProcessMemory) -> (Foothold, u64) {
 fn open_one(pid: i32, first: &mut Stopped, memory: &ProcessMemory, foothold: Foothold) {
     let there = |number: i32| fs::symlink_metadata(format!("/proc/{pid}/fd/{number}")).is_ok();
     let call = (libc::SYS_eventfd2, [0; 6]);
-    let seen = remote::with_opened(first, memory, foothold, libc::SIGURG, call, there);
+    let seen = remote::with_opened(first, memory, foothold, call, there);
     assert!(seen.expect("opened"));
 }
 
