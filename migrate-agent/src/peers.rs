@@ -94,7 +94,8 @@ async fn welcome(
             receivers.give_pages(id, &blocking(stream)?)
         }
         Purpose::Question => {
-            let answer = crate::doubts::answer(id);
+            // It may wait for what is dying here.
+            let answer = tokio::task::spawn_blocking(move || crate::doubts::answer(id)).await?;
             tracing::info!("{from} asks what became of migration {id}: {answer:?}");
             stream.write_all(&preamble.encode()).await?;
             Ok(stream.write_all(&encode(&answer)?).await?)

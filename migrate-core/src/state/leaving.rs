@@ -128,7 +128,7 @@ impl StateDirectory {
 
 /// Whether it has not ended, and what it goes on without.
 fn go_on(doubt: &Doubt) -> io::Result<(bool, Option<String>)> {
-    let Some(stands) = doubt.process.stands()? else { return Ok((false, None)) };
+    let Some(stands) = doubt.process.stands_let_go()? else { return Ok((false, None)) };
     let warning = take_again_in(doubt.process.pid, &doubt.locks).err().map(|error| error.to_string());
     // Whether it stands does not show right after that.
     let was_there = if stands && !doubt.stopped { doubt.process.signal(libc::SIGCONT)? } else { true };

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+use std::thread::sleep;
+use std::time::Duration;
 
 use migrate_linux::pidfd::PidFd;
 use nix::libc;
 
 use crate::proc::is_gone;
 use crate::proc::stat::{Stat, read_stat};
+use crate::proc::status::read_status;
 
 /// A process of this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,20 +67,44 @@ impl Named {
         }
     }
 
-    /// Whether it stands by a stop signal. None: it has ended.
+    /// Whether it stands by a stop signal, for who has found that its tracer died. None: it has ended.
+    ///
+    /// What tells of a process's end, its locks and connections among others, comes before its tracees are let go of (`exit_files`,
+    /// `exit_notify`: kernel/exit.c), and those take their time to stop by a signal that waits for them. So this takes up to
+    /// a tenth of a second where it runs, and does not return while it is traced.
     ///
     /// # Errors
-    /// When /proc cannot be read.
-    pub fn stands(&self) -> io::Result<Option<bool>> {
-        Ok(self.stat()?.map(|stat| stat.state == b'T'))
+    /// `EBUSY` when it is still traced after more than a second; those of reading /proc.
+    pub fn stands_let_go(&self) -> io::Result<Option<bool>> {
+        let (mut looks, mut runs) = (0, 0);
+        while runs < 20 {
+            let Some(stat) = self.stat()? else { return Ok(None) };
+            if stat.state == b'T' {
+                return Ok(Some(true));
+            }
+            let status = match read_status(self.pid) {
+                Ok(status) => status,
+                Err(e) if is_gone(&e) => return Ok(None),
+                Err(e) => return Err(e),
+            };
+            let stops = status.shared_pending & 1 << (libc::SIGSTOP - 1) != 0;
+            runs = if stops || status.tracer_pid != 0 { 0 } else { runs + 1 };
+            looks += 1;
+            if looks > 300 {
+                let why = format!("process {} is traced by process {}", self.pid, status.tracer_pid);
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(Some(false))
     }
 
-    /// Continues it if it stands by a stop signal. Ok(false): it has ended.
+    /// Continues it if it stands by a stop signal, once its dead tracer has let go of it. Ok(false): it has ended.
     ///
     /// # Errors
-    /// Those of [`Named::signal`].
+    /// Those of [`Named::stands_let_go`] and [`Named::signal`].
     pub fn go_on(&self) -> io::Result<bool> {
-        match self.stands()? {
+        match self.stands_let_go()? {
             None => Ok(false),
             // One that runs is spared the signal: it may have a handler for it.
             Some(false) => Ok(true),
@@ -106,6 +133,22 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn one_that_is_about_to_stand_is_waited_for() {
+        let mut child = Command::new("sleep").arg("100").spawn().expect("sleep");
+        let named = Named::of(child.id() as i32).expect("it is there");
+        let stopper = std::thread::spawn(move || {
+            sleep(Duration::from_millis(30));
+            named.signal(libc::SIGSTOP)
+        });
+        assert_eq!(named.stands_let_go().expect("asked"), Some(true));
+        assert!(stopper.join().expect("joined").expect("sent") && named.go_on().expect("asked"));
+        assert_eq!(named.stands_let_go().expect("asked"), Some(false));
+        child.kill().expect("killed");
+        child.wait().expect("waited");
+        assert_eq!(named.stands_let_go().expect("asked"), None);
+    }
 
     #[test]
     fn a_reused_number_is_never_signalled() {
