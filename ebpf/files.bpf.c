@@ -77,13 +77,6 @@ struct task_struct {
 	struct files_struct *files;
 } KERNEL_MEMBERS;
 
-struct bpf_iter__task_file {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-	u32 fd;
-	struct file *file;
-} KERNEL_MEMBERS;
-
 /* As FileRecord in migrate-linux/src/file_probe.rs reads it. */
 struct record {
 	u32 number;

@@ -22,6 +22,7 @@ struct pt_regs;
 struct seq_file;
 /* Each probe says itself what it wants of it. */
 struct task_struct;
+struct file;
 
 struct upid {
 	int nr;
@@ -45,6 +46,13 @@ struct bpf_iter_meta {
 struct bpf_iter__task {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;
+} KERNEL_MEMBERS;
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	u32 fd;
+	struct file *file;
 } KERNEL_MEMBERS;
 
 /* include/uapi/linux/bpf.h */

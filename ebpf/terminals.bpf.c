@@ -58,13 +58,6 @@ struct file {
 	void *private_data;
 } KERNEL_MEMBERS;
 
-struct bpf_iter__task_file {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-	u32 fd;
-	struct file *file;
-} KERNEL_MEMBERS;
-
 /* As TerminalRecord in migrate-linux/src/terminal_probe.rs reads it: twice this, a buffer and its flags; first for the master's end. */
 struct end {
 	u32 number; /* the descriptor's */

@@ -141,7 +141,7 @@ mod probes {
     use aya::{Btf, Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 
     use super::*;
-    use crate::task_iterator::TaskIterator;
+    use crate::task_iterator::{self, TaskIterator};
 
     type Outcome<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -255,9 +255,7 @@ mod probes {
         static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/activity.bpf.o"));
         let kernel = Btf::from_sys_fs()?;
         let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
-        let program = object.program_mut("look").ok_or("it is not in the object")?;
-        let program: &mut Iter = program.try_into()?;
-        program.load("task", &kernel)?;
+        task_iterator::program(&mut object, "look", "task", &kernel)?;
         for (name, tracepoint) in [("call_begins", "sys_enter"), ("call_ends", "sys_exit")] {
             let program = object.program_mut(name).ok_or("it is not in the object")?;
             let program: &mut BtfTracePoint = program.try_into()?;

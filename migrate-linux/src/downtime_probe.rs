@@ -46,11 +46,11 @@ mod probe {
     use std::os::fd::AsFd;
 
     use aya::maps::{Array, MapData};
-    use aya::programs::{BtfTracePoint, Iter};
+    use aya::programs::BtfTracePoint;
     use aya::{Btf, Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 
     use super::*;
-    use crate::task_iterator::{TaskIterator, refused};
+    use crate::task_iterator::{self, TaskIterator, refused};
 
     /// Watches one process.
     pub struct DowntimeProbe {
@@ -126,9 +126,8 @@ mod probe {
         static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/downtime.bpf.o"));
         let kernel = Btf::from_sys_fs()?;
         let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
-        let program: &mut Iter = object.program_mut("which").ok_or("it is not in the object")?.try_into()?;
-        program.load("task", &kernel).map_err(refused)?;
-        let threads = TaskIterator::of_process(program.fd()?.as_fd(), pid)?;
+        let program = task_iterator::program(&mut object, "which", "task", &kernel)?;
+        let threads = TaskIterator::of_process(program.as_fd(), pid)?;
         let process = threads.records(64, |process| u32::from_ne_bytes(*process))?;
         let process = process.first().copied().ok_or("the process has ended")?;
         let mut wanted: Array<_, Wanted> = object.take_map("wanted").ok_or("no map")?.try_into()?;

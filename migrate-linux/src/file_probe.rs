@@ -114,15 +114,8 @@ fn read(files: &TaskIterator) -> Result<Vec<FileRecord>> {
 
 #[cfg(probes)]
 fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
-    use aya::programs::Iter;
-    use aya::{Btf, EbpfLoader, include_bytes_aligned};
-
-    static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/files.bpf.o"));
-    let kernel = Btf::from_sys_fs()?;
-    let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
-    let program: &mut Iter = object.program_mut("read_file").ok_or("it is not in the object")?.try_into()?;
-    program.load("task_file", &kernel).map_err(crate::task_iterator::refused)?;
-    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+    static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/files.bpf.o"));
+    crate::task_iterator::of_files(OBJECT, "read_file")
 }
 
 #[cfg(not(probes))]

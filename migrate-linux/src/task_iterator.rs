@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+#[cfg(probes)]
+use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{Context, Error, Result};
@@ -137,6 +139,28 @@ unsafe fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
     }
     // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Has the kernel take the program `name`, of the kind `iter/TARGET`, for a [`TaskIterator`].
+#[cfg(probes)]
+pub(crate) fn program(
+    object: &mut aya::Ebpf,
+    name: &str,
+    target: &str,
+    kernel: &aya::Btf,
+) -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
+    let program = object.program_mut(name).ok_or("it is not in the object")?;
+    let program: &mut aya::programs::Iter = program.try_into()?;
+    program.load(target, kernel).map_err(refused)?;
+    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+}
+
+/// The same for a program over descriptors that is all there is in an object.
+#[cfg(probes)]
+pub(crate) fn of_files(object: &[u8], name: &str) -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
+    let kernel = aya::Btf::from_sys_fs()?;
+    let mut object = aya::EbpfLoader::new().btf(Some(&kernel)).load(object)?;
+    program(&mut object, name, "task_file", &kernel)
 }
 
 /// Why the kernel has not accepted a program.

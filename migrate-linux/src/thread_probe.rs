@@ -228,10 +228,10 @@ type Loaded = (OwnedFd, std::result::Result<Watch, String>);
 
 #[cfg(probes)]
 fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
-    use aya::programs::{BtfTracePoint, Iter};
+    use aya::programs::BtfTracePoint;
     use aya::{Btf, EbpfLoader, include_bytes_aligned};
 
-    use crate::task_iterator::refused;
+    use crate::task_iterator::{self, refused};
 
     // Of another one, the numbers of users and groups would have to be translated.
     const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
@@ -241,10 +241,7 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/threads.bpf.o"));
     let kernel = Btf::from_sys_fs()?;
     let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
-    let program = object.program_mut("read_thread").ok_or("it is not in the object")?;
-    let program: &mut Iter = program.try_into()?;
-    program.load("task", &kernel).map_err(refused)?;
-    let iterator = program.fd()?.as_fd().try_clone_to_owned()?;
+    let iterator = task_iterator::program(&mut object, "read_thread", "task", &kernel)?;
     let mut watch = || -> std::result::Result<Watch, Box<dyn std::error::Error>> {
         let program = object.program_mut("note_cut").ok_or("it is not in the object")?;
         let program: &mut BtfTracePoint = program.try_into()?;
