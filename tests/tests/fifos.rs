@@ -5,37 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use migrate_tests::hosts;
-use migrate_tests::hosts::{Host, Hosts, Started};
-use migrate_tests::waiting::{wait_for, wait_for_file};
+use migrate_tests::hosts::{Host, Hosts};
+use migrate_tests::scripted::{PYTHON, finishes, refused, start};
+use migrate_tests::waiting::wait_for_file;
 use tempfile::TempDir;
 
-const PYTHON: &str = "/usr/bin/python3";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A program in alpha, in this directory; `before`: what it has, `after`: what it does when the file `go` comes.
-fn start<'h>(hosts: &'h Hosts, directory: TempDir, before: &str, after: &str) -> Started<'h> {
-    let program = format!(
-        "import os, time\n{before}\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.005)\n{after}\nopen('done', 'w').write('ok')"
-    );
-    let started = hosts.start(Host::Alpha, directory, &[PYTHON, "-S", "-B", "-c", &program]);
-    assert!(wait_for_file(&started.path("ready"), PATIENCE).is_some(), "{}", started.text("stderr"));
-    started
-}
-
-fn refused(hosts: &Hosts, started: &Started<'_>, options: &[&str], words: &[&str]) {
-    let why = hosts.push(started.pid, Host::Alpha, "beta", options).refused();
-    let why = why.unwrap_or_else(|said| panic!("not refused: {said}"));
-    for word in words {
-        assert!(why.contains(word), "no {word:?} in: {why}");
-    }
-}
-
-/// It does what it is to do, wherever it is.
-fn finishes(started: &Started<'_>) {
-    fs::write(started.path("go"), "").expect("a file");
-    let done = wait_for(PATIENCE, || started.path("done").exists().then_some(()));
-    assert!(done.is_some(), "{}", started.said());
-}
 
 /// A file system of its own in beta, at a directory, until it is dropped.
 struct Apart<'h> {

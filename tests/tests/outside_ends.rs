@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use migrate_tests::hosts;
 use migrate_tests::hosts::{Host, Hosts, Started};
+use migrate_tests::scripted::{self, PYTHON, finishes, refused};
 use migrate_tests::waiting::{wait_for, wait_for_file};
 use tempfile::TempDir;
 
-const PYTHON: &str = "/usr/bin/python3";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Has a process that is no child of it sleep with all that was opened so far.
@@ -22,32 +22,16 @@ def hold():
     os.wait()
 ";
 
-/// A program in alpha; `before`: what it has, `after`: what it does when the file `go` comes.
+/// As [`scripted::start`], in a directory of its own, with [`HOLDER`].
 fn start<'h>(hosts: &'h Hosts, before: &str, after: &str) -> Started<'h> {
-    let program = format!(
-        "{HOLDER}\n{before}\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.005)\n{after}\n\
-         with open('doing', 'w') as doing: doing.write('ok')\nos.rename('doing', 'done')"
-    );
-    let started = hosts.start(Host::Alpha, TempDir::new().expect("a directory"), &[PYTHON, "-S", "-B", "-c", &program]);
-    assert!(wait_for_file(&started.path("ready"), PATIENCE).is_some(), "{}", started.text("stderr"));
-    started
-}
-
-fn refused(hosts: &Hosts, started: &Started<'_>, options: &[&str], words: &[&str]) {
-    let why = hosts.push(started.pid, Host::Alpha, "beta", options).refused();
-    let why = why.unwrap_or_else(|said| panic!("not refused: {said}"));
-    for word in words {
-        assert!(why.contains(word), "no {word:?} in: {why}");
-    }
+    scripted::start(hosts, TempDir::new().expect("a directory"), &format!("{HOLDER}\n{before}"), after)
 }
 
 /// Moved with these options, it does what it is to do there.
 fn moves<'h>(mut started: Started<'h>, options: &[&str]) -> Started<'h> {
     started.pid = started.text("pid").trim().parse().expect("a PID");
     started.move_over_with(options).unwrap_or_else(|e| panic!("{e}"));
-    fs::write(started.path("go"), "").expect("a file");
-    let done = wait_for(PATIENCE, || started.path("done").exists().then_some(()));
-    assert!(done.is_some(), "{}", started.said());
+    finishes(&started);
     started
 }
 
@@ -217,8 +201,7 @@ client.send(b'too early')
     let after = "assert listener.accept()[0].recv(100) == b'too early'";
     let started = start(&hosts, before, after);
     refused(&hosts, &started, &[], &["nobody has accepted", "let the program accept it"]);
-    fs::write(started.path("go"), "").expect("a file");
-    assert!(wait_for(PATIENCE, || started.path("done").exists().then_some(())).is_some(), "{}", started.said());
+    finishes(&started);
 }
 
 #[test]
@@ -250,8 +233,7 @@ time.sleep(600)";
     let started = start_it();
     refused(&hosts, &started, &[], &["@migrate taken", "is taken on the destination by process", "(python3)"]);
     // It was taken back when nearly all had been done; here everything works as before.
-    fs::write(started.path("go"), "").expect("a file");
-    assert!(wait_for(PATIENCE, || started.path("done").exists().then_some(())).is_some(), "{}", started.said());
+    finishes(&started);
     drop(holder);
     drop(started);
     moves(start_it(), &[]);
