@@ -48,31 +48,30 @@ impl PagemapScan {
             near && has_own_pages(a) && has_own_pages(b) && is_of_file(a) == is_of_file(b)
         });
         for group in groups.filter(|g| g.first().is_some_and(has_own_pages)) {
-            if self.look_at_group(group, step, found)? {
-                parts.tracked.extend(group.iter().map(|v| v.start..v.end));
-                continue;
-            }
-            for vma in group {
-                self.look_at(vma, step, found, &mut parts)?;
-            }
+            self.look_at_group(group, step, found, &mut parts)?;
         }
         Ok(parts)
     }
 
-    /// Looks at neighbours in one go when all of them are tracked. Ok(false): they must be looked at one by one.
-    fn look_at_group(&self, group: &[Vma], step: &Step, found: &mut Found) -> Result<bool> {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(true) };
-        if !group.iter().all(|v| self.tracked.covers(&(v.start..v.end))) {
-            return Ok(false);
-        }
-        match self.scan_written(first.start..last.end, first, step, found) {
-            Ok(()) => Ok(true),
-            Err(ScanError::Untracked { .. }) => {
-                found.settle();
-                Ok(false)
+    /// Looks at neighbours in one go when all of them are tracked, and so is what else lies between them; else at each half of them.
+    fn look_at_group<'l>(&self, group: &'l [Vma], step: &Step, found: &mut Found, parts: &mut Parts<'l>) -> Result<()> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+        if group.iter().all(|v| self.tracked.covers(&(v.start..v.end))) {
+            match self.scan_written(first.start..last.end, group, step, found) {
+                Ok(()) => {
+                    parts.tracked.extend(group.iter().map(|v| v.start..v.end));
+                    return Ok(());
+                }
+                Err(ScanError::Untracked { .. }) => found.settle(),
+                Err(e) => return Err(failed(first, e)),
             }
-            Err(e) => Err(failed(first, e)),
         }
+        if group.len() == 1 {
+            return self.look_at(first, step, found, parts);
+        }
+        let (low, high) = group.split_at(group.len() / 2);
+        self.look_at_group(low, step, found, parts)?;
+        self.look_at_group(high, step, found, parts)
     }
 
     /// Looks at one mapping, which may be tracked in part, or no longer.
@@ -80,7 +79,7 @@ impl PagemapScan {
         let whole = PageSet::from_ascending(std::iter::once(vma.start..vma.end));
         let tracked = whole.common(&self.tracked);
         for part in tracked.ranges() {
-            match self.scan_written(part.clone(), vma, step, found) {
+            match self.scan_written(part.clone(), std::slice::from_ref(vma), step, found) {
                 Ok(()) => parts.tracked.push(part.clone()),
                 // Mapped anew since.
                 Err(ScanError::Untracked { .. }) => {
@@ -97,13 +96,14 @@ impl PagemapScan {
     fn scan_written(
         &self,
         range: Range<u64>,
-        vma: &Vma,
+        group: &[Vma],
         step: &Step,
         found: &mut Found,
     ) -> std::result::Result<(), ScanError> {
-        let of_file = is_of_file(vma);
+        let of_file = group.first().is_some_and(is_of_file);
+        let middle = group.get(group.len() / 2).map_or(range.start, |vma| vma.start.max(range.start));
         let suspects = if of_file { self.of_files.within(&range) } else { PageSet::default() };
-        found.scan_written(range, of_file, &suspects, step.pagemap, step.rearm)
+        found.scan_written(range, (group.len(), middle), of_file, &suspects, step.pagemap, step.rearm)
     }
 
     /// Registers the stretches in which there is something new. Returns those that could be.
