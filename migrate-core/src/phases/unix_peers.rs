@@ -2,6 +2,9 @@
 //! a part in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::net::UnixStream;
+use std::thread::sleep;
+use std::time::Duration;
 
 use migrate_linux::libc;
 use migrate_linux::unix_diag::{self, UnixSocket};
@@ -26,6 +29,24 @@ pub struct UnixPeers {
     private: BTreeSet<u32>,
     /// Those of others that are connected to one of it, and who has them.
     holders: BTreeMap<u32, String>,
+    /// Those that nobody seems to have, though they were waited for to be closed: they are in flight.
+    in_flight: BTreeSet<u32>,
+}
+
+/// Sockets in flight in one another, and nowhere else, stay connected to their peers until the kernel looks for such: whenever a unix
+/// socket is closed, but not for the last descriptor of one that is in flight itself (`unix_gc`, net/unix/garbage.c). Has it look, and
+/// gives it the time to close these.
+fn end_what_nobody_can_receive(suspects: &BTreeSet<u32>) -> Result<()> {
+    const LOOKS: usize = 25;
+    drop(UnixStream::pair());
+    for _ in 0..LOOKS {
+        sleep(Duration::from_millis(2));
+        let told = unix_diag::sockets().doing(|| "ask for all unix sockets (sock_diag)".into())?;
+        if !told.iter().any(|socket| suspects.contains(&socket.inode)) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn is_unix(view: &FileView) -> bool {
@@ -162,6 +183,7 @@ impl UnixPeers {
                 _ => drop(self.private.insert(inode)),
             }
         }
+        let mut unseen = BTreeSet::new();
         for (inode, number) in outside {
             let here = self.of_number(own, *number);
             let datagram = here.is_some_and(|socket| socket.kind == libc::SOCK_DGRAM);
@@ -173,7 +195,10 @@ impl UnixPeers {
             let holder = match self.holders.get(inode).or_else(|| found.get(inode)) {
                 Some(holder) => holder.clone(),
                 // It may be in flight: that shows when the process stands still.
-                None if !still && name.is_empty() => continue,
+                None if !still && name.is_empty() => {
+                    unseen.insert(*inode);
+                    continue;
+                }
                 None => "a process has that cannot be seen from here".into(),
             };
             match (datagram, speaks) {
@@ -194,6 +219,10 @@ impl UnixPeers {
             }
             self.holders.insert(*inode, holder);
         }
+        if !unseen.is_subset(&self.in_flight) {
+            end_what_nobody_can_receive(&unseen)?;
+        }
+        self.in_flight = unseen;
         Ok(())
     }
 
