@@ -364,6 +364,11 @@ mod tests {
         let everywhere = std::iter::once(0..u64::MAX).collect();
         let why = SeizedProcess::seize(pid, None).unwrap().avoiding(everywhere).stop().err().unwrap().to_string();
         assert!(why.contains("stopped in the middle of the vDSO") && why.contains("continue it"), "{why}");
+        // Let go of, it stops again on its way back to its code.
+        while state() != b'T' {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(50));
         assert_eq!(state(), b'T');
     }
 
