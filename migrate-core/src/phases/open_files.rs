@@ -205,7 +205,9 @@ impl OpenFiles {
             shared.is_now(stat)?;
         }
         self.unix.ask(&mut self.list, still)?;
-        self.look_inside(still, &mut findings)?;
+        if self.look_inside(still, &mut findings)? {
+            self.unix.ask(&mut self.list, still)?;
+        }
         self.tell_obstacles(&mut findings);
         self.name_by_first_numbers(pid)?;
         self.unix.connect(pid, &mut self.list, still, &mut findings)?;
@@ -246,8 +248,9 @@ impl OpenFiles {
         self.list.push(SharedFile { object, file, numbers, info, told: None, instead, obstacle: None });
     }
 
-    /// Looks for descriptions that are inside others, and drops those that are nowhere any more.
-    fn look_inside(&mut self, still: bool, findings: &mut Findings) -> Result<()> {
+    /// Looks for descriptions that are inside others, and drops those that are nowhere any more. Whether there were any: only then they are
+    /// closed, and their other ends are told.
+    fn look_inside(&mut self, still: bool, findings: &mut Findings) -> Result<bool> {
         let mut found: Vec<bool> = self.list.iter().map(|shared| !shared.numbers.is_empty()).collect();
         let mut to_do: Vec<usize> = (0..found.len()).filter(|i| found[*i]).collect();
         while let Some(i) = to_do.pop() {
@@ -270,9 +273,10 @@ impl OpenFiles {
                 }
             }
         }
+        let before = self.list.len();
         let mut found = found.into_iter();
         self.list.retain(|_| found.next() == Some(true));
-        Ok(())
+        Ok(self.list.len() < before)
     }
 
     /// Has this probe tell, in the freeze, of those that are known by now.

@@ -53,6 +53,14 @@ fn memory_that_others_share_is_found_before_the_freeze() {
 }
 
 #[test]
+fn the_end_of_a_socket_that_is_closed_last_is_its_end() {
+    let Some(work) = Work::new() else { return };
+    let (subject, said) = changed_at(&work, 12, "hang_up").expect("a report");
+    assert_eq!(subject.runs_once(), Ok(Host::Beta), "{said}");
+    subject.check().expect("its work is whole");
+}
+
+#[test]
 fn memory_that_is_sealed_meanwhile_stays_sealed() {
     let Some(work) = Work::new() else { return };
     let (subject, said) = changed_at(&work, 3, "seal").expect("a report");

@@ -3,6 +3,7 @@
 // It holds a record lock on that file. When there is a file argv[1].seccomp it no longer allows itself calls that it does not need;
 // when there is argv[1].pipe it makes a pipe whose other end is held by a process that is not its child; when there is argv[1].memory
 // it shares memory with one. argv[1].advice and argv[1].seal are about an area of its memory: MADV_DONTFORK, mseal.
+// It has a pair of unix sockets; when there is argv[1].hang_up it closes one of them, and the other comes to its end.
 // When there is argv[1].mapping it maps the file argv[1].content. It notes in argv[1].signals each SIGUSR2 and SIGRTMIN+3 that it gets, with
 // the value that came with it.
 #define _GNU_SOURCE
@@ -20,12 +21,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 static int out;
+static int pair[2], hung_up;
 static char *own_name, *own_file;
 static void *area;
 enum { AREA = 3 * 4096 };
@@ -126,6 +129,11 @@ static void seal(void) {
     if (syscall(SYS_MSEAL, area, AREA, 0)) wrong("mseal");
 }
 
+static void hang_up(void) {
+    if (close(pair[1])) wrong("close");
+    hung_up = 1;
+}
+
 static void map_content(void) {
     char path[4096];
     snprintf(path, sizeof path, "%s.content", own_file);
@@ -176,6 +184,7 @@ int main(int argc, char **argv) {
     if (pthread_create(&thread, 0, spin, 0) || pthread_create(&thread, 0, poll_again, 0)) return 2;
     for (uint64_t i = 0; i < 128 * 1024; i++) memory[i] = i * 0x9e3779b97f4a7c15;
     own_name = argv[0];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) wrong("socketpair");
     if (sigprocmask(SIG_UNBLOCK, &noted_ones, 0)) wrong("signals");
     // Between two that nothing else can be a part of.
     char *around = mmap(0, AREA + 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -198,5 +207,8 @@ int main(int argc, char **argv) {
         when_told(argv[1], "advice", advise);
         when_told(argv[1], "seal", seal);
         when_told(argv[1], "mapping", map_content);
+        when_told(argv[1], "hang_up", hang_up);
+        // While it is copied, the agent has that socket too.
+        if (hung_up && recv(pair[0], line, 1, 0) && (errno != EAGAIN || ++hung_up > 1000)) wrong("end of a socket");
     }
 }
