@@ -57,6 +57,9 @@ pub enum CallState {
     Interrupted,
 }
 
+/// The instruction by which a program makes a system call.
+pub const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
 const ERESTARTSYS: i64 = -512;
 const ERESTARTNOINTR: i64 = -513;
 const ERESTARTNOHAND: i64 = -514;

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use crate::error::{Context, Error, Result};
 use crate::executor::{self, Call, Rescue};
 use crate::process_memory::ProcessMemory;
-use crate::regs::{NOT_IN_A_CALL, Registers};
+use crate::regs::{NOT_IN_A_CALL, Registers, SYSCALL};
 use crate::remote::{CallName, RemoteAddr};
 use crate::tracee::{SYSCALL_STOP, Stop, Stopped, signal_bit};
 
@@ -198,5 +198,5 @@ pub fn with_opened<T>(
 
 /// The first `syscall` instruction in `code`, which lies at `base`.
 pub fn find_gadget(base: RemoteAddr, code: &[u8]) -> Option<RemoteAddr> {
-    code.windows(2).position(|w| w == [0x0f, 0x05]).map(|at| base + at as u64)
+    code.windows(2).position(|w| w == SYSCALL).map(|at| base + at as u64)
 }

@@ -6,20 +6,22 @@
 //!  0  syscall
 //!  2  mov REGISTER, the program's value
 //! 12  jmp to behind the program's own syscall instruction
-//! 32  struct timespec, if the register is to point at one
-//! 48  what tells that this is a stub
+//! 26  struct timespec, if the register is to point at one
+//! 42  when the wait ends, nanoseconds of CLOCK_BOOTTIME: the next move need not find that out
+//! 50  what tells that this is a stub
 //! 56  the stack pointer of the thread that it was made for
 //! ```
 
-use crate::regs::Registers;
+use crate::regs::{Registers, SYSCALL};
 use crate::remote::RemoteAddr;
-use crate::waits::{Time, Wait, to_bytes};
+use crate::waits::{Time, Wait, boot_time, to_bytes};
 
 /// Bytes of a stub.
 pub const SIZE: u64 = 64;
 
-const MARK: [u8; 8] = *b"\x0f\x0bwait\x0f\x0b";
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
+const TIME: usize = 26;
+const END: usize = 42;
+const MARK: (usize, [u8; 6]) = (50, *b"\x0f\x0bwait");
 const JUMP: [u8; 6] = [0xff, 0x25, 0, 0, 0, 0];
 
 /// Third, fourth and fifth argument: how the instruction that loads them begins.
@@ -45,7 +47,7 @@ pub fn stub(address: RemoteAddr, wait: &Wait, regs: &Registers, left: i64) -> Op
         match wait.time {
             // To the nearest: it takes a moment until the thread runs.
             Time::Milliseconds(_) => (left.max(0).saturating_add(500_000) / 1_000_000).min(i64::from(i32::MAX)) as u64,
-            Time::Timespec(_) => address + 32,
+            Time::Timespec(_) => address + TIME as u64,
             Time::Timeval(_) => return None,
         },
     );
@@ -60,8 +62,9 @@ pub fn stub(address: RemoteAddr, wait: &Wait, regs: &Registers, left: i64) -> Op
     put(4, &own.to_le_bytes());
     put(12, &JUMP);
     put(18, &regs.rip.wrapping_add(2).to_le_bytes());
-    put(32, &to_bytes(left, 1));
-    put(48, &MARK);
+    put(TIME, &to_bytes(left, 1));
+    put(END, &boot_time().saturating_add_signed(left).to_le_bytes());
+    put(MARK.0, &MARK.1);
     put(56, &regs.rsp.to_le_bytes());
     Some((bytes, there))
 }
@@ -74,7 +77,7 @@ pub fn is_room(bytes: &[u8], stack_pointer: u64) -> bool {
 
 /// Whether this is a stub.
 pub fn is_one(bytes: &[u8]) -> bool {
-    bytes.get(48..56) == Some(&MARK)
+    bytes.get(MARK.0..MARK.0 + MARK.1.len()) == Some(&MARK.1)
 }
 
 /// Whether this is a stub that was made for a thread with this stack pointer.
@@ -82,16 +85,25 @@ pub fn is_of(bytes: &[u8], stack_pointer: u64) -> bool {
     is_one(bytes) && bytes.get(56..) == Some(&stack_pointer.to_le_bytes())
 }
 
-/// The registers of a thread that stands behind the call of the stub `bytes`, as if it had made the call itself. None: this is no stub.
-pub fn without(bytes: &[u8], regs: &Registers) -> Option<Registers> {
-    if bytes.get(..2) != Some(&SYSCALL) || bytes.get(12..18) != Some(&JUMP) || bytes.get(48..56) != Some(&MARK) {
+/// A wait that a thread makes in a stub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InStub {
+    /// When it ends, nanoseconds of CLOCK_BOOTTIME of the host on which the stub was written.
+    pub end: u64,
+    /// The registers with which the thread would make the call itself.
+    pub own: Registers,
+}
+
+/// The wait of a thread that is about to make the call of the stub `bytes` with these registers. None: this is no stub.
+pub fn read(bytes: &[u8], regs: &Registers) -> Option<InStub> {
+    if bytes.get(..2) != Some(&SYSCALL) || bytes.get(12..18) != Some(&JUMP) || !is_one(bytes) {
         return None;
     }
     let word = |at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
     let (argument, _) = LOADS.into_iter().find(|(_, load)| bytes.get(2..4) == Some(load))?;
-    let mut own = Registers { rip: word(18)?, ..*regs };
+    let mut own = Registers { rip: word(18)?.wrapping_sub(2), ..*regs };
     *register(&mut own, argument)? = word(4)?;
-    Some(own)
+    Some(InStub { end: word(END)?, own })
 }
 
 #[cfg(test)]
@@ -104,10 +116,12 @@ mod tests {
         let wait = Wait::of(libc::SYS_epoll_wait as u64, &regs).unwrap();
         let (bytes, there) = stub(0x5000, &wait, &regs, 1_600_000).unwrap();
         assert_eq!((there.rip, there.r10), (0x5000, 2));
-        let stands = Registers { rip: 0x5002, ..there };
-        assert_eq!(without(&bytes, &stands), Some(Registers { rip: 0x1002, ..regs }));
+        let InStub { end, own } = read(&bytes, &there).unwrap();
+        assert_eq!(own, regs);
+        let left = end.wrapping_sub(boot_time()) as i64;
+        assert!((1..=1_600_000).contains(&left) || left <= 0, "it ends later than it should: {left}");
         assert!(is_room(&bytes, 0x7000) && !is_room(&bytes, 0x6ff8) && is_room(&[0; 64], 0x6ff8));
-        assert!(!is_room(&[1; 64], 0) && !is_room(&[0; 63], 0) && without(&[0; 64], &stands).is_none());
+        assert!(!is_room(&[1; 64], 0) && !is_room(&[0; 63], 0) && read(&[0; 64], &there).is_none());
     }
 
     /// Runs in this thread: a relative wait for a signal, with a time that is not in its register.

@@ -7,6 +7,7 @@
 //! - [`compare`]: what differs between two of these that should not.
 
 pub mod areas;
+pub mod busy;
 pub mod compare;
 pub mod hosts;
 pub mod marked;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use migrate_tests::busy::Busy;
 use migrate_tests::compare::compare;
 use migrate_tests::hosts;
 use migrate_tests::hosts::{Host, Hosts, skipped};
@@ -90,6 +91,9 @@ const RESTLESS: &[(&str, &str)] = &[
 /// A subject that stops itself once it is ready. It is continued when it is to check itself.
 const STOPS: &str = "stopped_";
 
+/// A subject whose processor is kept busy while it is moved.
+const BUSY: &str = "wait_busy";
+
 /// How long a subject may take to set itself up or to check itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -120,6 +124,7 @@ fn run(name: &str, way: &str, moves: usize) {
         }
     }
     let Some(hosts) = hosts!(&format!("{name} {way}")) else { return };
+    let _busy = (name == BUSY).then(Busy::begin);
     if let Some(reason) = run_with(&hosts, name, &program, moves) {
         skipped(&format!("{name} {way}"), &reason);
     }

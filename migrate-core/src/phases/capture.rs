@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use migrate_linux::libc;
-use migrate_linux::regs::Registers;
+use migrate_linux::regs::{CallState, Registers, SYSCALL};
 use migrate_linux::remote::{Batch, NOOK_SIZE, Ticket};
 use migrate_linux::waits;
 use nix::errno::Errno;
@@ -349,6 +349,9 @@ fn capture_cpu(
 ) -> Result<CapturedCpu> {
     let stopped = &thread.stopped;
     let mut regs = stopped.registers()?;
+    if is_before_restart(&regs, pages) {
+        regs = regs.noted();
+    }
     if regs.restarts_again()
         && let Some(call) = interrupted_call(thread, &regs, subject, pages)
     {
@@ -360,6 +363,16 @@ fn capture_cpu(
     let mut goes_on = regs.resumable(true, due);
     let wait = wait::capture(thread, &regs, &mut goes_on, known);
     Ok((Cpu { general: goes_on.to_words(), xstate: Xstate::pack(stopped.xstate(area)?), signal_mask }, wait))
+}
+
+/// Whether the thread is about to go on with a call that a stop before this one has interrupted: it has had no processor since. The kernel
+/// there has noted nothing to go on with.
+fn is_before_restart(regs: &Registers, pages: &Pages) -> bool {
+    let mut code = [0; 2];
+    regs.rax == libc::SYS_restart_syscall as u64
+        && regs.call_state() == CallState::User
+        && pages.source.memory.read(regs.rip, &mut code).is_ok()
+        && code == SYSCALL
 }
 
 /// The number of a call that has been interrupted twice: known by what the kernel notes of it, else as seen before, else read from the

@@ -10,7 +10,7 @@ use super::subject::Subject;
 use crate::proc::listing::read_tids;
 use crate::proc::syscall::{Waiting, read_syscall, read_wchan};
 use crate::resources::thread::wait::{needs_a_probe, whole};
-use crate::resources::thread::wait_end::ends_at;
+use crate::resources::thread::wait_end::{Cut, ends_at};
 
 /// With more threads than this the probe is worth while anyway, and looking at all of them takes long.
 const MOST: u64 = 64;
@@ -43,36 +43,34 @@ pub fn look(subject: &mut Subject, memory: &ProcessMemory) -> (bool, bool) {
     (probe, anew)
 }
 
-/// What waits would be over when, had a stop not interrupted them: of each thread when, how long it lasts from its beginning, and how many had been.
-pub type Cut = Vec<(i32, u64, i64, u64)>;
-
-/// Looks at threads that stand: those with these IDs and registers.
-pub fn cut(subject: &Subject, stopped: &[(i32, Registers)]) -> Cut {
+/// Looks at threads that stand, with these IDs and registers: which waits begin anew when they go on.
+pub fn cut(subject: &Subject, stopped: &[(i32, Registers)]) -> Vec<Cut> {
     let goes_on = |regs: &Registers| regs.resumable(false, false);
-    let anew = |regs: &Registers| {
+    let is_anew = |wait: &Wait| wait.interrupted == Interrupted::Anew;
+    let may_be = |(tid, regs): &(i32, Registers)| {
         let again = goes_on(regs);
-        let wait = Wait::of(again.rax, &again).filter(|_| again != *regs);
-        wait.filter(|wait| wait.interrupted == Interrupted::Anew)
+        (again != *regs || subject.ends.has(*tid)) && Wait::of(again.rax, &again).is_some_and(|wait| is_anew(&wait))
     };
-    if stopped.iter().all(|(_, regs)| anew(regs).is_none()) {
-        return Cut::new();
+    if !stopped.iter().any(may_be) {
+        return Vec::new();
     }
     // Without, it begins anew, as it does without a probe.
-    let Some(Ok(records)) = subject.probe.get().map(|probe| probe.read()) else { return Cut::new() };
-    let Ok(memory) = ProcessMemory::open(subject.pid) else { return Cut::new() };
+    let Some(Ok(records)) = subject.probe.get().map(|probe| probe.read()) else { return Vec::new() };
+    let Ok(memory) = ProcessMemory::open(subject.pid) else { return Vec::new() };
     let record_of = |tid: i32| records.iter().find(|record| record.seen_tid == tid);
     let cut_of = |(tid, regs): &(i32, Registers)| {
-        let whole = whole(&anew(regs)?, &memory)?;
-        let record = record_of(*tid)?;
-        let end = ends_at(record, whole)?;
-        Some((*tid, subject.ends.really(*tid, end, record.cuts), whole, record.cuts))
+        let (goes_on, record) = (goes_on(regs), record_of(*tid)?);
+        let whole = whole(&Wait::of(goes_on.rax, &goes_on).filter(is_anew)?, &memory)?;
+        let really = match goes_on == *regs {
+            true => subject.ends.not_begun(*tid, regs, record.cuts)?,
+            false => subject.ends.really(*tid, ends_at(record, whole)?, record.cuts),
+        };
+        Some(Cut { tid: *tid, really, whole, cuts: record.cuts, goes_on })
     };
-    stopped.iter().filter_map(cut_of).collect()
+    stopped.iter().filter(|thread| may_be(thread)).filter_map(cut_of).collect()
 }
 
 /// They run again.
-pub fn begin_anew(subject: &mut Subject, cut: Cut) {
-    for (tid, really, whole, cuts) in cut {
-        subject.ends.begins_anew(tid, really, whole, cuts);
-    }
+pub fn begin_anew(subject: &mut Subject, cut: Vec<Cut>) {
+    cut.into_iter().for_each(|cut| subject.ends.begins_anew(cut));
 }

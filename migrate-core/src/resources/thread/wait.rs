@@ -14,7 +14,7 @@ use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::regs::{CallState, Registers};
 use migrate_linux::remote::{Arg, Batch, Begun, Executor};
 use migrate_linux::tracee::Stopped;
-use migrate_linux::wait_stub;
+use migrate_linux::wait_stub::{self, InStub};
 use migrate_linux::waits::{self, Interrupted, Time, Wait as Call, boot_time, nanoseconds, to_bytes};
 
 use super::ThreadState;
@@ -69,7 +69,7 @@ pub fn capture(
     known: &mut Known<'_>,
 ) -> std::result::Result<Option<Wait>, Renewed> {
     let memory = known.memory;
-    let Some(call) = wait_in(stopped, goes_on) else { return Ok(None) };
+    let Some(call) = wait_in(stopped, goes_on) else { return capture_before(thread, goes_on, known) };
     let noted = match (call.interrupted, thread.shown.record.as_ref()) {
         (Interrupted::Noted, Some(record)) => {
             call.left_by(stopped, record).map(|left| (left, record.read_at.saturating_add_signed(left)))
@@ -93,6 +93,7 @@ pub fn capture(
     end.map(|end| Some(Wait { end, stub: None })).ok_or(renewed)
 }
 
+/// Of a wait that a stop has cut short and that begins anew.
 fn capture_anew(
     thread: &FrozenThread,
     call: &Call,
@@ -101,18 +102,54 @@ fn capture_anew(
     known: &mut Known<'_>,
 ) -> std::result::Result<Option<Wait>, Renewed> {
     let renewed = Renewed { tid: thread.tid, call: call.name(), whole: waits::duration(whole) };
-    let record = thread.shown.record.as_ref().filter(|record| record.watched != 0);
-    let record = record.ok_or(renewed)?;
-    let Some(end) = ends_at(record, whole) else { return Ok(None) };
-    let stub = known.places.take(goes_on.rsp).ok_or(renewed)?;
+    let stub = stub_at(goes_on, known.memory);
+    let end = match &stub {
+        Some(stub) => stub.end,
+        None => {
+            let record = thread.shown.record.as_ref().filter(|record| record.watched != 0).ok_or(renewed)?;
+            let Some(end) = ends_at(record, whole) else { return Ok(None) };
+            known.ends.really(thread.stopped.tid(), end, record.cuts)
+        }
+    };
+    by_stub(end, stub, goes_on, known).map(Some).ok_or(renewed)
+}
+
+/// Of a thread that is about to begin a wait anew which a stop before this one has cut short: that stop, or the last move, was so short
+/// ago that it has had no processor since.
+fn capture_before(
+    thread: &FrozenThread,
+    goes_on: &mut Registers,
+    known: &mut Known<'_>,
+) -> std::result::Result<Option<Wait>, Renewed> {
+    let is_before = goes_on.call_state() == CallState::User;
+    let call = Call::of(goes_on.rax, goes_on).filter(|call| is_before && call.interrupted == Interrupted::Anew);
+    let Some(call) = call else { return Ok(None) };
+    let stub = stub_at(goes_on, known.memory);
+    let cuts = thread.shown.record.as_ref().map(|record| record.cuts);
+    let end = match &stub {
+        Some(stub) => Some(stub.end),
+        None => cuts.and_then(|cuts| known.ends.not_begun(thread.stopped.tid(), goes_on, cuts)),
+    };
+    let Some(end) = end else { return Ok(None) };
+    let whole = waits::duration(whole(&call, known.memory).unwrap_or(0));
+    let renewed = Renewed { tid: thread.tid, call: call.name(), whole };
+    by_stub(end, stub, goes_on, known).map(Some).ok_or(renewed)
+}
+
+/// The wait, if its thread is about to make it in a stub.
+fn stub_at(goes_on: &Registers, memory: &ProcessMemory) -> Option<InStub> {
     let mut bytes = [0; wait_stub::SIZE as usize];
-    let standing = Registers { rip: goes_on.rip.wrapping_add(2), ..*goes_on };
-    if known.memory.read(goes_on.rip, &mut bytes).is_ok()
-        && let Some(own) = wait_stub::without(&bytes, &standing)
-    {
-        *goes_on = Registers { rip: own.rip.wrapping_sub(2), ..own };
+    memory.read(goes_on.rip, &mut bytes).ok()?;
+    wait_stub::read(&bytes, goes_on)
+}
+
+/// A wait with this end, which it gets by a stub; one in which its thread stands is left. None: there is no room for a stub.
+fn by_stub(end: u64, left: Option<InStub>, goes_on: &mut Registers, known: &mut Known<'_>) -> Option<Wait> {
+    let stub = known.places.take(goes_on.rsp)?;
+    if let Some(InStub { own, .. }) = left {
+        *goes_on = own;
     }
-    Ok(Some(Wait { end: known.ends.really(thread.stopped.tid(), end, record.cuts), stub: Some(stub) }))
+    Some(Wait { end, stub: Some(stub) })
 }
 
 /// Whether only a probe can tell how much of it is left when it is interrupted.

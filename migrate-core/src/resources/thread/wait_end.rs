@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use migrate_linux::process_memory::ProcessMemory;
+use migrate_linux::regs::Registers;
 use migrate_linux::thread_probe::ThreadRecord;
 use migrate_linux::wait_stub::{self, SIZE};
 use migrate_linux::waits::boot_time;
@@ -22,6 +23,23 @@ struct End {
     anew: u64,
     /// How many of the thread's waits had been cut short, it among them.
     cuts: u64,
+    /// What the thread makes it anew with.
+    goes_on: Registers,
+}
+
+/// A wait that the stop in which its thread stands makes begin anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    /// The thread.
+    pub tid: i32,
+    /// When it would have ended, nanoseconds of this host's CLOCK_BOOTTIME.
+    pub really: u64,
+    /// How long it lasts from its beginning, nanoseconds.
+    pub whole: i64,
+    /// How many of the thread's waits have been cut short, it among them.
+    pub cuts: u64,
+    /// The registers with which the thread makes it anew.
+    pub goes_on: Registers,
 }
 
 /// A call that is made again begins when its thread gets to run. One that is over by what it waited for counts as cut short too, so that
@@ -29,9 +47,25 @@ struct End {
 const SAME: u64 = 200_000_000;
 
 impl Ends {
-    /// A wait begins anew that lasts so long, nanoseconds, and would have ended at this time.
-    pub fn begins_anew(&mut self, tid: i32, really: u64, whole: i64, cuts: u64) {
-        self.0.insert(tid, End { really, anew: boot_time().saturating_add_signed(whole), cuts });
+    /// A wait begins anew now.
+    pub fn begins_anew(&mut self, cut: Cut) {
+        let Cut { tid, really, whole, cuts, goes_on } = cut;
+        self.0.insert(tid, End { really, anew: boot_time().saturating_add_signed(whole), cuts, goes_on });
+    }
+
+    /// Whether a wait of this thread has begun anew.
+    pub fn has(&self, tid: i32) -> bool {
+        self.0.contains_key(&tid)
+    }
+
+    /// When the wait really ends that a stop has made begin anew and to which the thread, which stands with these registers, has not come
+    /// yet: it has had no processor since. None: that is not how it stands.
+    pub fn not_begun(&self, tid: i32, stopped: &Registers, cuts: u64) -> Option<u64> {
+        let of_calls = |regs: &Registers| Registers { orig_rax: 0, ..*regs };
+        self.0
+            .get(&tid)
+            .filter(|end| end.cuts == cuts && boot_time() < end.anew && of_calls(&end.goes_on) == of_calls(stopped))
+            .map(|end| end.really)
     }
 
     /// When a wait really ends that ends at this time now and has just been cut short.
