@@ -113,6 +113,7 @@ const KERNELS_OWN: &[(&str, &str)] = &[
     ("call(321, 0, words('IIIII', 1, 4, 8, 16, 0) + bytes(100), 120)", "a BPF map cannot move: "),
     ("call(444, words('Q', 1), 8, 0)", "a Landlock ruleset cannot move: "),
     ("call(425, 4, bytes(120))", "an io_uring cannot move: "),
+    ("mapped(call(425, 4, bytes(120)))", "the rings of an io_uring — this kind of memory cannot move; "),
     ("call(447, 0)", "secret memory (memfd_secret) cannot move: "),
     ("call(430, b'tmpfs', 0)", "a file system being configured (fsopen) cannot move: "),
     ("call(41, 40, 1, 0)", "vsock socket — this kind of socket cannot move: "),
@@ -127,7 +128,9 @@ fn what_only_the_kernel_knows() {
     let Some(hosts) = hosts!(test, &[PYTHON]) else { return };
     for (expression, words) in KERNELS_OWN {
         let before = format!(
-            "import ctypes, struct\nwords = struct.pack\ndef call(*arguments): return ctypes.CDLL(None).syscall(*arguments)\n\
+            "import ctypes, mmap, struct\nwords = struct.pack\n\
+             def call(*arguments): return ctypes.CDLL(None).syscall(*arguments)\n\
+             def mapped(fd):\n    global ring\n    if fd >= 0: ring = mmap.mmap(fd, 4096)\n    return fd\n\
              fd = {expression}\nif fd < 0: open('lacks', 'w')"
         );
         let ticker = Ticker::start(&hosts, &before);

@@ -82,6 +82,9 @@ const UNSUPPORTED: [(u64, &str); 8] = [
     (VmFlags::DROPPABLE, "MAP_DROPPABLE"),
 ];
 
+/// How the memory is named that an io_uring shares with its program (io_uring/io_uring.c).
+const IO_URING: &[u8] = b"anon_inode:[io_uring]";
+
 /// The address space of one process over the time of its migration: numbers of files and objects, once given, stay.
 #[derive(Debug, Default)]
 pub struct AddressSpace {
@@ -175,6 +178,7 @@ impl AddressSpace {
             // [vvar] is memory of the kernel's own, and its place is known.
             let unsupported = UNSUPPORTED.iter().find(|(flag, _)| flags & flag != 0 && !is_kernels_own(&m.name));
             if let Some((_, what)) = unsupported {
+                let what = if m.name == Name::Other(IO_URING.to_vec()) { "the rings of an io_uring" } else { what };
                 let range = format!("{:x}-{:x}", m.start, m.end);
                 obstacles.push(format!(
                     "mapping {range}: {what} — this kind of memory cannot move; let the program unmap it"
