@@ -37,20 +37,23 @@ fn register(regs: &mut Registers, argument: usize) -> Option<&mut u64> {
 }
 
 /// The stub at `address` for a wait that the thread is about to make with the registers `regs`, which still lasts for `left`
-/// nanoseconds; and the registers with which it makes it there. None: no stub can do that.
-pub fn stub(address: RemoteAddr, wait: &Wait, regs: &Registers, left: i64) -> Option<([u8; SIZE as usize], Registers)> {
+/// nanoseconds; and the same wait as it is made there, with its registers. None: no stub can do that.
+pub fn stub(
+    address: RemoteAddr,
+    wait: &Wait,
+    regs: &Registers,
+    left: i64,
+) -> Option<([u8; SIZE as usize], Wait, Registers)> {
     let (_, load) = LOADS.into_iter().find(|(argument, _)| *argument == wait.argument)?;
     let mut there = Registers { rip: address, ..*regs };
-    let value = register(&mut there, wait.argument)?;
-    let own = std::mem::replace(
-        value,
-        match wait.time {
-            // To the nearest: it takes a moment until the thread runs.
-            Time::Milliseconds(_) => (left.max(0).saturating_add(500_000) / 1_000_000).min(i64::from(i32::MAX)) as u64,
-            Time::Timespec(_) => address + TIME as u64,
-            Time::Timeval(_) => return None,
-        },
-    );
+    let own = *register(&mut there, wait.argument)?;
+    let time = match wait.time {
+        Time::Milliseconds(_) => Time::Milliseconds(0),
+        Time::Timespec(_) => Time::Timespec(address + TIME as u64),
+        Time::Timeval(_) => return None,
+    };
+    let made = Wait { time, ..*wait };
+    set_time(&made, &mut there, left);
     let mut bytes = [0; SIZE as usize];
     let mut put = |at: usize, part: &[u8]| {
         if let Some(room) = bytes.get_mut(at..at + part.len()) {
@@ -66,7 +69,19 @@ pub fn stub(address: RemoteAddr, wait: &Wait, regs: &Registers, left: i64) -> Op
     put(END, &boot_time().saturating_add_signed(left).to_le_bytes());
     put(MARK.0, &MARK.1);
     put(56, &regs.rsp.to_le_bytes());
-    Some((bytes, there))
+    Some((bytes, made, there))
+}
+
+/// Changes registers with which a wait is made in a stub so that it lasts for so many nanoseconds, if it has its time from them.
+pub fn set_time(made: &Wait, regs: &mut Registers, left: i64) {
+    let time = match made.time {
+        // To the nearest: it takes a moment until the thread runs.
+        Time::Milliseconds(_) => (left.max(0).saturating_add(500_000) / 1_000_000).min(i64::from(i32::MAX)) as u64,
+        Time::Timespec(address) | Time::Timeval(address) => address,
+    };
+    if let Some(value) = register(regs, made.argument) {
+        *value = time;
+    }
 }
 
 /// Whether a stub may be put into these bytes for a thread with this stack pointer: nothing lies there, or a stub that was made for the
@@ -114,8 +129,11 @@ mod tests {
     fn a_stub_gives_back_what_it_was_given() {
         let regs = Registers { rip: 0x1000, rsp: 0x7000, r10: 60_000, ..Registers::default() };
         let wait = Wait::of(libc::SYS_epoll_wait as u64, &regs).unwrap();
-        let (bytes, there) = stub(0x5000, &wait, &regs, 1_600_000).unwrap();
+        let (bytes, made, there) = stub(0x5000, &wait, &regs, 1_600_000).unwrap();
         assert_eq!((there.rip, there.r10), (0x5000, 2));
+        let mut later = there;
+        set_time(&made, &mut later, 700_000);
+        assert_eq!(later, Registers { r10: 1, ..there });
         let InStub { end, own } = read(&bytes, &there).unwrap();
         assert_eq!(own, regs);
         let left = end.wrapping_sub(boot_time()) as i64;
@@ -138,7 +156,7 @@ mod tests {
         // SAFETY: the page is ours. The stub is entered as its registers say, makes a call that changes no memory, and returns to
         // behind the jump, whose address it was given; it changes what a system call does.
         unsafe {
-            let (bytes, there) = stub(page, &wait, &Registers { rip: 0, ..regs }, 3_000_000).unwrap();
+            let (bytes, _, there) = stub(page, &wait, &Registers { rip: 0, ..regs }, 3_000_000).unwrap();
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), page as *mut u8, bytes.len());
             std::arch::asm!(
                 "lea {scratch}, [rip + 2f]",

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use migrate_linux::downtime_probe::DowntimeProbe;
 use migrate_linux::kernel_module::KernelModule;
 use migrate_linux::libc;
+use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::remote::{Batch, Results};
 use migrate_linux::tracee::Stopped;
 use nix::errno::Errno;
@@ -33,7 +34,7 @@ use crate::resources::process::file_locks::{self, AT_ONCE, FileLock, LockKind};
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::posix_timers::TimerOwner;
 use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
-use crate::resources::thread::wait::{self, Wait};
+use crate::resources::thread::wait::{self, Given};
 use crate::resources::thread::{Credentials, cpu, parent_death};
 use crate::state::{Arrival, Named, StateDirectory};
 
@@ -50,6 +51,9 @@ pub struct Runnable {
     segments: Vec<NewSegment>,
     /// This process's own ends of its descriptors.
     descriptors: Descriptors,
+    /// Waits that are given their time once more when they are to go on.
+    waits: Vec<Given>,
+    wait_clock: wait::Clock,
     /// Its CLOCK_MONOTONIC must have reached this before it runs; and its offsets.
     clock: Option<(i64, Offsets)>,
     posix_shm: Vec<NewPosixShm>,
@@ -123,7 +127,8 @@ pub fn prepare(
         &image.process.confinements,
     )?;
     restore_first_thread(&mut making, &image, sent)?;
-    restore_waits(&mut making, &mut others, &mut image, sent)?;
+    let wait_clock = wait::Clock { sent_there: image.sent, sent };
+    let waits = restore_waits(&mut making, &mut others, &mut image, wait_clock)?;
     warnings.append(&mut making.outside.warnings);
     steps.done("restore threads");
     let named = making.named;
@@ -154,6 +159,8 @@ pub fn prepare(
         job_control,
         going_live: Some(going_live),
         segments,
+        waits,
+        wait_clock,
         clock,
         posix_shm,
         named,
@@ -244,16 +251,6 @@ fn sent_here(image: &Final, clocks: Option<Offsets>, came: Instant) -> Result<In
     Ok(sent.unwrap_or(came))
 }
 
-/// Nanoseconds; below 0: it is still to come.
-fn passed_since(time: Instant) -> i64 {
-    let ns = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-    let now = Instant::now();
-    match time.checked_duration_since(now) {
-        Some(ahead) => -ns(ahead),
-        None => ns(now.saturating_duration_since(time)),
-    }
-}
-
 /// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `sent`: when the image was.
 fn restore_first_thread(making: &mut Making, image: &Final, sent: Instant) -> Result<()> {
     let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
@@ -291,16 +288,16 @@ fn restore_first_thread(making: &mut Making, image: &Final, sent: Instant) -> Re
     Ok(())
 }
 
-/// Nothing is run in a thread afterwards that waits. `sent`: when the image was.
-fn restore_waits(making: &mut Making, others: &mut Standing, image: &mut Final, sent: Instant) -> Result<()> {
-    let sent_there = image.sent;
-    let left = |wait: Wait| {
-        let at_sending = (wait.end as i64).saturating_sub(sent_there as i64);
-        at_sending.saturating_sub(passed_since(sent))
-    };
+/// Nothing is run in a thread afterwards that waits.
+fn restore_waits(
+    making: &mut Making,
+    others: &mut Standing,
+    image: &mut Final,
+    clock: wait::Clock,
+) -> Result<Vec<Given>> {
     let (first, executor) = making.shell.first_thread()?;
     let mut threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
-    let there = wait::There { executor, module: making.module.as_ref(), left: &left };
+    let there = wait::There { executor, module: making.module.as_ref(), clock };
     wait::restore(&mut image.threads, &mut threads, &there, &mut making.outside.warnings)
 }
 
@@ -386,6 +383,9 @@ impl Runnable {
         for error in named.chain(self.going_live.take().map(GoingLive::go_live).unwrap_or_default()) {
             tracing::error!("process {}, which runs here now: {error}", self.pid);
         }
+        if let Err(error) = self.give_waits_again() {
+            tracing::warn!("process {}, which runs here now: {error}", self.pid);
+        }
         if let Err(error) = self.let_run(probe, control) {
             // Those that are left go on when they are let go of, and the process stands at worst.
             tracing::error!("process {} is to run here: {error}", self.pid);
@@ -405,6 +405,14 @@ impl Runnable {
     fn outlive_this_process(&self) -> Result<()> {
         kill(Pid::from_raw(self.pid), Signal::SIGSTOP).map_err(Into::into).doing(|| "pin the new process".into())?;
         self.threads.iter().try_for_each(|thread| Ok(thread.outlive_tracer()?))
+    }
+
+    fn give_waits_again(&mut self) -> Result<()> {
+        if self.waits.is_empty() {
+            return Ok(());
+        }
+        let memory = ProcessMemory::open(self.pid).doing(|| "open the memory of the new process".into())?;
+        wait::give_again(&self.waits, &self.wait_clock, &mut self.threads, &memory)
     }
 
     fn let_run(&mut self, probe: Option<&mut DowntimeProbe>, control: &TcpStream) -> Result<()> {

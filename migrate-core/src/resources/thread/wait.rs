@@ -5,7 +5,7 @@
 //! the time that is left and is interrupted, so that the kernel notes it; or into the program's memory, where the kernel would look.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bincode::{Decode, Encode};
 use migrate_linux::kernel_module::KernelModule;
@@ -190,47 +190,100 @@ pub struct There<'a> {
     pub executor: &'a Executor,
     /// The kernel module, if this host has it.
     pub module: Option<&'a KernelModule>,
-    /// How long a wait still lasts, nanoseconds.
-    pub left: &'a dyn Fn(Wait) -> i64,
+    /// How long waits still last.
+    pub clock: Clock,
+}
+
+/// Tells how long a wait still lasts that comes from another host.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// When it was sent, nanoseconds of that host's CLOCK_BOOTTIME.
+    pub sent_there: u64,
+    /// When that was by this host's clock.
+    pub sent: Instant,
+}
+
+impl Clock {
+    /// Nanoseconds, from now on.
+    fn left(&self, wait: Wait) -> i64 {
+        let ns = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let now = Instant::now();
+        // By the reckoning of the clocks it may be still to come.
+        let passed = match self.sent.checked_duration_since(now) {
+            Some(ahead) => -ns(ahead),
+            None => ns(now.saturating_duration_since(self.sent)),
+        };
+        (wait.end as i64).saturating_sub(self.sent_there as i64).saturating_sub(passed)
+    }
+}
+
+/// The time of a wait that its thread makes when it goes on.
+#[derive(Debug)]
+pub struct Given {
+    wait: Wait,
+    /// As it is made.
+    made: Call,
+    /// Which of the threads it is, and the registers with which it makes it.
+    thread: usize,
+    regs: Registers,
+}
+
+/// Gives waits what is left of them now; `threads` are all of the process, which stand. Between this and when they were restored lies the
+/// answer of the source.
+///
+/// Err: one could not be given it, and lasts as long as when it was restored.
+pub fn give_again(given: &[Given], clock: &Clock, threads: &mut [Stopped], memory: &ProcessMemory) -> Result<()> {
+    const DOING: &str = "say how much is left of a wait";
+    for Given { wait, made, thread, regs } in given {
+        let left = clock.left(*wait);
+        match (made.time, threads.get_mut(*thread)) {
+            (Time::Timespec(address), _) => memory.write(address, &to_bytes(left, 1)).doing(|| DOING.into())?,
+            (Time::Timeval(address), _) => memory.write(address, &to_bytes(left, 1000)).doing(|| DOING.into())?,
+            (Time::Milliseconds(_), Some(thread)) => {
+                let mut regs = *regs;
+                wait_stub::set_time(made, &mut regs, left);
+                thread.set_registers(&regs)?;
+            }
+            (Time::Milliseconds(_), None) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that the waits of a new process's threads end in time. Nothing may run in these afterwards that waits, and their registers
-/// must be set.
+/// must be set. Returns those to which [`give_again`] can give a later time.
 pub fn restore(
     images: &mut [ThreadState],
     threads: &mut [&mut Stopped],
     there: &There<'_>,
     warnings: &mut Vec<String>,
-) -> Result<()> {
-    let There { executor, module, left } = there;
-    let (mut noted, mut stubs) = (Vec::new(), Vec::new());
-    for (n, image) in images.iter().enumerate() {
+) -> Result<Vec<Given>> {
+    let There { executor, module, clock } = there;
+    let (mut noted, mut given) = (Vec::new(), Vec::new());
+    for (thread, image) in images.iter_mut().enumerate() {
         let Some(wait) = image.wait else { continue };
-        let regs = Registers::from_words(image.cpu.general);
+        let (regs, left) = (Registers::from_words(image.cpu.general), clock.left(wait));
         if regs.call_state() == CallState::Restarts {
-            write_back(image, &regs, left(wait), &executor.memory)?;
+            if let Some(made) = write_back(image, &regs, left, &executor.memory)? {
+                given.push(Given { wait, made, thread, regs });
+            }
         } else if let (Some(call), Some(stub)) = (Call::of(regs.rax, &regs), wait.stub) {
-            if let Some((bytes, there)) = wait_stub::stub(stub, &call, &regs, left(wait)) {
-                match executor.memory.write(stub, &bytes) {
-                    Ok(()) => stubs.push((n, there)),
-                    Err(why) => {
-                        warnings.push(format!("thread {}: its {} begins anew here: {why}", image.tid, call.name()))
-                    }
+            let Some((bytes, made, regs)) = wait_stub::stub(stub, &call, &regs, left) else { continue };
+            match executor.memory.write(stub, &bytes) {
+                Ok(()) => {
+                    image.cpu.general = regs.to_words();
+                    given.push(Given { wait, made, thread, regs });
                 }
+                Err(why) => warnings.push(format!("thread {}: its {} begins anew here: {why}", image.tid, call.name())),
             }
         } else if let Some(call) = Call::of(regs.rax, &regs).filter(|call| call.interrupted == Interrupted::Noted) {
-            noted.push((n, regs, call, wait));
-        }
-    }
-    for (n, there) in stubs {
-        if let Some(image) = images.get_mut(n) {
-            image.cpu.general = there.to_words();
+            noted.push((thread, regs, call, wait));
         }
     }
     if noted.is_empty() {
-        return Ok(());
+        return Ok(given);
     }
-    let batches: Vec<Batch> = noted.iter().map(|(_, regs, call, wait)| begin(regs, call, left(*wait))).collect();
+    let batches: Vec<Batch> = noted.iter().map(|(_, regs, call, wait)| begin(regs, call, clock.left(*wait))).collect();
     let mut threads: HashMap<usize, &mut Stopped> =
         threads.iter_mut().map(|thread| &mut **thread).enumerate().collect();
     let mut waiting: Vec<&mut Stopped> = noted.iter().filter_map(|(n, ..)| threads.remove(n)).collect();
@@ -241,7 +294,7 @@ pub fn restore(
         let goes_on = match begun {
             Begun::Noted => {
                 // Without, it ends by what it was begun with, up to two milliseconds later.
-                if let Some(Err(why)) = module.map(|module| module.set_wait(thread, call.call, left(wait))) {
+                if let Some(Err(why)) = module.map(|module| module.set_wait(thread, call.call, clock.left(wait))) {
                     warnings.push(why.to_string());
                 }
                 regs.noted()
@@ -254,7 +307,7 @@ pub fn restore(
             image.cpu.general = goes_on.to_words();
         }
     }
-    Ok(())
+    Ok(given)
 }
 
 /// The call with what is left as its time. The kernel keeps the other arguments, where it puts what is left then among them.
@@ -277,19 +330,21 @@ fn begin(regs: &Registers, call: &Call, left: i64) -> Batch {
     batch
 }
 
-/// Changes the program's own time, as the kernel has done and would do again.
-fn write_back(image: &ThreadState, regs: &Registers, left: i64, memory: &ProcessMemory) -> Result<()> {
+/// Changes the program's own time, as the kernel has done and would do again. Returns the wait, unless its time stays as it is.
+fn write_back(image: &ThreadState, regs: &Registers, left: i64, memory: &ProcessMemory) -> Result<Option<Call>> {
     // With this the kernel leaves it as it is.
     const STICKY_TIMEOUTS: u64 = 0x400_0000;
     if image.calls.personality & STICKY_TIMEOUTS != 0 {
-        return Ok(());
+        return Ok(None);
     }
-    match Call::of(regs.orig_rax, regs).map(|call| call.time) {
+    let call = Call::of(regs.orig_rax, regs);
+    match call.map(|call| call.time) {
         Some(Time::Timespec(address)) => memory.write(address, &to_bytes(left, 1)),
         Some(Time::Timeval(address)) => memory.write(address, &to_bytes(left, 1000)),
-        _ => Ok(()),
+        _ => return Ok(None),
     }
-    .doing(|| format!("write what is left of the wait of thread {}", image.tid))
+    .doing(|| format!("write what is left of the wait of thread {}", image.tid))?;
+    Ok(call)
 }
 
 /// The descriptors of polls, which see nothing meanwhile: what these are of may not be ready yet, or seem so.
