@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Error, Result};
+use crate::probe::cannot_be_loaded;
 
 /// One kind of system call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,7 +109,7 @@ pub struct Watched {
 impl ActivityProbe {
     /// Cannot be had.
     pub fn load() -> Result<ActivityProbe> {
-        Err(unsupported("this was built without it (clang was missing, or the feature ebpf was off)"))
+        Err(unsupported(crate::probe::BUILT_WITHOUT))
     }
 
     /// Cannot be had.
@@ -129,7 +130,7 @@ fn unsupported(why: impl std::fmt::Display) -> Error {
     // What the verifier says of a program that it does not like fills pages.
     let why = why.to_string();
     let why = why.split(" Verifier output").next().unwrap_or_default();
-    Error::Unsupported(format!("the probe for system calls cannot be loaded: {why}"))
+    cannot_be_loaded("system calls", why)
 }
 
 #[cfg(probes)]
@@ -141,7 +142,8 @@ mod probes {
     use aya::{Btf, Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 
     use super::*;
-    use crate::task_iterator::{self, TaskIterator};
+    use crate::probe;
+    use crate::task_iterator::TaskIterator;
 
     type Outcome<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -255,7 +257,7 @@ mod probes {
         static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/activity.bpf.o"));
         let kernel = Btf::from_sys_fs()?;
         let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
-        task_iterator::program(&mut object, "look", "task", &kernel)?;
+        probe::program(&mut object, "look", "task", &kernel)?;
         for (name, tracepoint) in [("call_begins", "sys_enter"), ("call_ends", "sys_exit")] {
             let program = object.program_mut(name).ok_or("it is not in the object")?;
             let program: &mut BtfTracePoint = program.try_into()?;

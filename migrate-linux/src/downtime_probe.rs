@@ -2,11 +2,12 @@
 //! there (ebpf/downtime.bpf.c). While a probe is there every switch between threads of the host takes a twentieth of a microsecond longer.
 
 use crate::error::{Error, Result};
+use crate::probe::cannot_be_loaded;
 
 pub use probe::DowntimeProbe;
 
 fn unsupported(why: impl std::fmt::Display) -> Error {
-    Error::Unsupported(format!("the probe for the downtime cannot be loaded: {why}"))
+    cannot_be_loaded("the downtime", why)
 }
 
 #[cfg(not(probes))]
@@ -20,7 +21,7 @@ mod probe {
     impl DowntimeProbe {
         /// Cannot be had.
         pub fn watch(_pid: i32) -> Result<DowntimeProbe> {
-            Err(unsupported("this was built without it (clang was missing, or the feature ebpf was off)"))
+            Err(unsupported(crate::probe::BUILT_WITHOUT))
         }
 
         /// Of none.
@@ -50,7 +51,8 @@ mod probe {
     use aya::{Btf, Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 
     use super::*;
-    use crate::task_iterator::{self, TaskIterator, refused};
+    use crate::probe::{self, refused};
+    use crate::task_iterator::TaskIterator;
 
     /// Watches one process.
     pub struct DowntimeProbe {
@@ -126,7 +128,7 @@ mod probe {
         static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/downtime.bpf.o"));
         let kernel = Btf::from_sys_fs()?;
         let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
-        let program = task_iterator::program(&mut object, "which", "task", &kernel)?;
+        let program = probe::program(&mut object, "which", "task", &kernel)?;
         let threads = TaskIterator::of_process(program.as_fd(), pid)?;
         let process = threads.records(64, |process| u32::from_ne_bytes(*process))?;
         let process = process.first().copied().ok_or("the process has ended")?;

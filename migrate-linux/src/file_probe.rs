@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::probe::load_over_files;
 use crate::task_iterator::TaskIterator;
 
 /// What the kernel knows of one descriptor.
@@ -88,8 +89,7 @@ impl FileProbe {
     /// Built without the probes; the kernel is older than 6.1, has no BTF (CONFIG_DEBUG_INFO_BTF), or does not permit it (CAP_BPF and
     /// CAP_PERFMON).
     pub fn load(pid: i32) -> Result<FileProbe> {
-        let program =
-            load().map_err(|why| Error::Unsupported(format!("the probe for descriptors cannot be loaded: {why}")))?;
+        let program = load_over_files!("files", "read_file", "descriptors")?;
         let files = TaskIterator::of_process(program.as_fd(), pid)?;
         let probe = FileProbe { program, files };
         probe.read()?;
@@ -110,17 +110,6 @@ impl FileProbe {
 
 fn read(files: &TaskIterator) -> Result<Vec<FileRecord>> {
     files.records(512, FileRecord::from_bytes)
-}
-
-#[cfg(probes)]
-fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
-    static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/files.bpf.o"));
-    crate::task_iterator::of_files(OBJECT, "read_file")
-}
-
-#[cfg(not(probes))]
-fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
-    Err("this was built without it (clang was missing, or the feature ebpf was off)".into())
 }
 
 #[cfg(test)]

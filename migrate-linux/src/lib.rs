@@ -26,6 +26,7 @@ pub mod pid_namespace;
 pub mod pidfd;
 pub mod pipes;
 pub mod posix_timers;
+mod probe;
 pub mod process_memory;
 pub mod pty;
 pub mod regs;

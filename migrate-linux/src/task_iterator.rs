@@ -3,8 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-#[cfg(probes)]
-use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{Context, Error, Result};
@@ -139,62 +137,4 @@ unsafe fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
     }
     // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
-/// Has the kernel take the program `name`, of the kind `iter/TARGET`, for a [`TaskIterator`].
-#[cfg(probes)]
-pub(crate) fn program(
-    object: &mut aya::Ebpf,
-    name: &str,
-    target: &str,
-    kernel: &aya::Btf,
-) -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
-    let program = object.program_mut(name).ok_or("it is not in the object")?;
-    let program: &mut aya::programs::Iter = program.try_into()?;
-    program.load(target, kernel).map_err(refused)?;
-    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
-}
-
-/// The same for a program over descriptors that is all there is in an object.
-#[cfg(probes)]
-pub(crate) fn of_files(object: &[u8], name: &str) -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
-    let kernel = aya::Btf::from_sys_fs()?;
-    let mut object = aya::EbpfLoader::new().btf(Some(&kernel)).load(object)?;
-    program(&mut object, name, "task_file", &kernel)
-}
-
-/// Why the kernel has not accepted a program.
-#[cfg(probes)]
-pub(crate) fn refused(error: aya::programs::ProgramError) -> Box<dyn std::error::Error> {
-    match error {
-        aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-            format!("{io_error}; the kernel says: {}", complaint(&verifier_log.to_string())).into()
-        }
-        other => other.into(),
-    }
-}
-
-/// What the kernel's check of a program has found fault with: its log is a listing of the program, that, and some statistics.
-#[cfg(any(probes, test))]
-fn complaint(log: &str) -> &str {
-    const STATISTICS: [&str; 3] = ["verification time", "stack depth", "processed"];
-    let lines = log.lines().rev().map(str::trim);
-    lines
-        .filter(|line| !line.is_empty())
-        .find(|line| !STATISTICS.iter().any(|s| line.starts_with(s)))
-        .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_refused_program_the_reason_is_told_alone() {
-        let log = "0: R1=ctx(off=0,imm=0) R10=fp0\n255: (85) call bpf_probe_read_kernel#113\n\
-            R2 unbounded memory access, use 'var &= const' or 'if (var < const)'\nverification time 7323 usec\nstack depth 448\n\
-            processed 285 insns (limit 1000000) max_states_per_insn 0\n\n";
-        assert_eq!(complaint(log), "R2 unbounded memory access, use 'var &= const' or 'if (var < const)'");
-        assert_eq!(complaint(""), "");
-    }
 }

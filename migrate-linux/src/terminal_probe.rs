@@ -1,9 +1,10 @@
 //! What was written at one end of a pseudo terminal and has not been read at the other: a BPF iterator over a process's descriptors
 //! (ebpf/terminals.bpf.c) reads what the line discipline keeps (drivers/tty/n_tty.c), without taking it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::probe::load_over_files;
 use crate::task_iterator::TaskIterator;
 
 /// Bytes that one end keeps at most (N_TTY_BUF_SIZE); a power of two.
@@ -85,8 +86,7 @@ impl TerminalProbe {
     /// # Errors
     /// As [`crate::file_probe::FileProbe::load`].
     pub fn load(pid: i32) -> Result<TerminalProbe> {
-        let program =
-            load().map_err(|why| Error::Unsupported(format!("the probe for terminals cannot be loaded: {why}")))?;
+        let program = load_over_files!("terminals", "read_terminal", "terminals")?;
         let probe = TerminalProbe(TaskIterator::of_process(program.as_fd(), pid)?);
         probe.read()?;
         Ok(probe)
@@ -100,17 +100,6 @@ impl TerminalProbe {
             TerminalRecord { number, to_master: Unread::from_bytes(master), to_slave: Unread::from_bytes(slave) }
         })
     }
-}
-
-#[cfg(probes)]
-fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
-    static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/terminals.bpf.o"));
-    crate::task_iterator::of_files(OBJECT, "read_terminal")
-}
-
-#[cfg(not(probes))]
-fn load() -> std::result::Result<OwnedFd, Box<dyn std::error::Error>> {
-    Err("this was built without it (clang was missing, or the feature ebpf was off)".into())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::probe::cannot_be_loaded;
 use crate::regs::Registers;
 use crate::task_iterator::TaskIterator;
 use crate::tracee::RseqConfiguration;
@@ -159,9 +160,7 @@ impl ThreadProbe {
     /// Built without the probes; the kernel is older than 6.1, has no BTF (CONFIG_DEBUG_INFO_BTF), or does not permit it (CAP_BPF and
     /// CAP_PERFMON).
     pub fn load() -> Result<ThreadProbe> {
-        let unsupported = |why: Box<dyn std::error::Error>| {
-            Error::Unsupported(format!("the probe for threads cannot be loaded: {why}"))
-        };
+        let unsupported = |why: Box<dyn std::error::Error>| cannot_be_loaded("threads", why);
         let (program, watch) = load().map_err(unsupported)?;
         let bits = find_bits(&program).map_err(|why| unsupported(why.into()))?;
         Ok(ThreadProbe { program, bits, watch })
@@ -231,7 +230,7 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     use aya::programs::BtfTracePoint;
     use aya::{Btf, EbpfLoader, include_bytes_aligned};
 
-    use crate::task_iterator::{self, refused};
+    use crate::probe::{self, refused};
 
     // Of another one, the numbers of users and groups would have to be translated.
     const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
@@ -241,7 +240,7 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
     static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/threads.bpf.o"));
     let kernel = Btf::from_sys_fs()?;
     let mut object = EbpfLoader::new().btf(Some(&kernel)).load(OBJECT)?;
-    let iterator = task_iterator::program(&mut object, "read_thread", "task", &kernel)?;
+    let iterator = probe::program(&mut object, "read_thread", "task", &kernel)?;
     let mut watch = || -> std::result::Result<Watch, Box<dyn std::error::Error>> {
         let program = object.program_mut("note_cut").ok_or("it is not in the object")?;
         let program: &mut BtfTracePoint = program.try_into()?;
@@ -254,7 +253,7 @@ fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
 
 #[cfg(not(probes))]
 fn load() -> std::result::Result<Loaded, Box<dyn std::error::Error>> {
-    Err("this was built without it (clang was missing, or the feature ebpf was off)".into())
+    Err(crate::probe::BUILT_WITHOUT.into())
 }
 
 #[cfg(test)]
