@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
+use super::captured_files::CapturedFiles;
 use super::freeze::{Frozen, FrozenProcess};
-use super::open_files::CapturedFiles;
 use super::pages::Pages;
 use super::record::Record;
 use super::subject::{Subject, children_of, refuse};

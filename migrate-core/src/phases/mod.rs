@@ -1,6 +1,7 @@
 //! The source's phases, each a state of its own. [`source`] tells the story.
 
 mod capture;
+mod captured_files;
 pub mod check;
 mod commit;
 pub mod fifos;

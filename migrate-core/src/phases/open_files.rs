@@ -2,27 +2,23 @@
 //! changed since costs more than two microseconds.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
 
-use migrate_linux::file_probe::{FileProbe, FileRecord};
+use migrate_linux::file_probe::FileRecord;
 use migrate_linux::kcmp;
 use migrate_linux::libc;
 use migrate_linux::pidfd::PidFd;
-use migrate_linux::remote::Batch;
-use migrate_linux::terminal_probe::{TerminalProbe, TerminalRecord};
+use migrate_linux::terminal_probe::TerminalProbe;
 use nix::sys::stat::FileStat;
 
-use super::freeze::FrozenProcess;
 use super::held_files::{OpenInfo, hold, hold_duplicate};
-use super::known_files::KnownFiles;
 use super::outside_ends::OutsideEnds;
 use super::told_files::{self, Told};
 use super::unix_peers::UnixPeers;
 use crate::error::{Doing, Error, Result};
-use crate::image::{Descriptor, ObjectId, OpenFilesImage};
-use crate::in_two::{both, in_two};
+use crate::image::ObjectId;
+use crate::in_two::both;
 use crate::memory::unnamed::Unnamed;
 use crate::plan::Instead;
 use crate::proc::fdinfo::FdInfo;
@@ -30,13 +26,11 @@ use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::proc::listing::{count_fds, read_fds};
 use crate::resources::Verdict;
-use crate::resources::file::owner::{self, OwnerImage};
-use crate::resources::file::replaced::ReplacedImage;
+use crate::resources::file::owner;
 use crate::resources::file::socket::address::Bound;
-use crate::resources::file::socket::memberships::Groups;
 use crate::resources::file::socket::options::FreshOptions;
-use crate::resources::file::{self, FileImage, FileView, HeldFile, Others};
-use crate::resources::process::file_locks::{self, FileLock};
+use crate::resources::file::{self, FileImage, FileView, HeldFile};
+use crate::resources::process::file_locks;
 
 /// An open file description and the descriptors that refer to it.
 #[derive(Debug)]
@@ -50,9 +44,9 @@ pub struct SharedFile {
     /// Its fdinfo, kept open: reading it again costs a fifth of opening it.
     info: OpenInfo,
     /// What the destination has made of it, or been told to.
-    told: Option<FileImage>,
+    pub(super) told: Option<FileImage>,
     /// What the operator puts in its place.
-    instead: Option<Instead>,
+    pub(super) instead: Option<Instead>,
     /// Why it cannot move any more.
     obstacle: Option<String>,
 }
@@ -96,9 +90,6 @@ impl SharedFile {
     }
 }
 
-/// How long what was written at one end of a terminal may be on its way to the other.
-const TERMINALS_SETTLE: Duration = Duration::from_millis(2);
-
 /// Descriptions on one inode, by their places in the list: those from an earlier look, and new ones in the kernel's order.
 #[derive(Default)]
 struct Alike {
@@ -115,16 +106,16 @@ pub struct OpenFiles {
     outside: OutsideEnds,
     unix: UnixPeers,
     /// What the options of sockets are that nobody has set.
-    fresh: FreshOptions,
+    pub(super) fresh: FreshOptions,
     /// What the operator puts in the place of these numbers, and the owner of files that are made for that.
     fds: BTreeMap<i32, Instead>,
-    owner: (u32, u32),
+    pub(super) owner: (u32, u32),
     /// The first look is over.
     looked: bool,
     /// What tells of many at once, if there are many.
-    told: Option<Told>,
+    pub(super) told: Option<Told>,
     /// What tells of what is in terminals, if there are any.
-    terminals: Option<TerminalProbe>,
+    pub(super) terminals: Option<TerminalProbe>,
 }
 
 /// What a look at the open files showed, beside them.
@@ -134,16 +125,6 @@ pub struct Findings {
     pub obstacles: Vec<String>,
     /// What is lost.
     pub losses: Vec<String>,
-}
-
-/// The open files of the frozen process.
-pub struct CapturedFiles {
-    /// They.
-    pub image: OpenFilesImage,
-    /// The locks on them.
-    pub locks: Vec<FileLock>,
-    /// Whom the kernel tells of events on them.
-    pub owners: Vec<OwnerImage>,
 }
 
 impl OpenFiles {
@@ -279,45 +260,6 @@ impl OpenFiles {
         Ok(self.list.len() < before)
     }
 
-    /// Has this probe tell, in the freeze, of those that are known by now.
-    pub fn tell_by(&mut self, probe: FileProbe) {
-        self.told = Told::new(probe, &self.list).inspect_err(|why| tracing::debug!("{why}")).ok();
-    }
-
-    /// Whether there are any pseudo terminals.
-    pub fn has_terminals(&self) -> bool {
-        self.ends_of_terminals().next().is_some()
-    }
-
-    fn ends_of_terminals(&self) -> impl Iterator<Item = &SharedFile> {
-        self.list.iter().filter(|shared| shared.moves() && file::terminal_of(&shared.file).is_some())
-    }
-
-    /// Has this probe tell, in the freeze, what is in the terminals. Returns what is lost where there is none.
-    pub fn tell_terminals_by(&mut self, probe: Option<TerminalProbe>) -> Vec<String> {
-        self.terminals = probe;
-        match &self.terminals {
-            Some(_) => Vec::new(),
-            None => self.ends_of_terminals().filter_map(|shared| file::loss_without_probe(&shared.file)).collect(),
-        }
-    }
-
-    /// What is in the terminals of the frozen process. None: nothing tells.
-    fn read_terminals(&self) -> Result<Option<Vec<TerminalRecord>>> {
-        let Some(probe) = self.terminals.as_ref().filter(|_| self.has_terminals()) else { return Ok(None) };
-        let began = Instant::now();
-        loop {
-            self.ends_of_terminals().try_for_each(|shared| file::settle_terminal(&shared.file))?;
-            let records = probe.read()?;
-            // Where something is to be read already, nothing waits for what is still on its way: the kernel's worker brings it soon.
-            let whole = records.iter().all(|record| record.to_master.whole && record.to_slave.whole);
-            if whole || began.elapsed() > TERMINALS_SETTLE {
-                return Ok(Some(records));
-            }
-            std::thread::yield_now();
-        }
-    }
-
     /// The same in the frozen process, of which it also reads what the descriptions are now. Nearly always no number has come, gone or
     /// become another description.
     pub fn look_again(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
@@ -404,7 +346,7 @@ impl OpenFiles {
     }
 
     /// The numbers, ascending, and which of the descriptions each is.
-    fn known(&self) -> Vec<(i32, usize)> {
+    pub(super) fn known(&self) -> Vec<(i32, usize)> {
         let mut known = Vec::with_capacity(self.list.len());
         for (i, shared) in self.list.iter().enumerate() {
             known.extend(shared.numbers.iter().map(|&number| (number, i)));
@@ -536,139 +478,9 @@ impl OpenFiles {
         let moving = self.list.iter().filter(|shared| shared.moves());
         moving.filter_map(|shared| file::address(&shared.file, &self.fresh).transpose()).collect()
     }
-
-    /// What can be opened at the destination while the process still runs, and the descriptors that refer to it.
-    pub fn early(&mut self) -> Result<OpenFilesImage> {
-        // The others are captured again in the freeze; what is wrong with one shows there.
-        let ahead = |image: Result<Option<FileImage>>| image.ok().flatten().filter(file::is_ahead);
-        let mut images: Vec<Option<FileImage>> = self.capture_all(true)?.into_iter().map(ahead).collect();
-        // What one is inside of is filled in the freeze.
-        let inside = self.list.iter().zip(&mut images).filter(|(shared, _)| shared.numbers.is_empty());
-        inside.for_each(|(_, image)| *image = None);
-        self.leave_out_what_refers_to_others(&mut images);
-        let (mut files, mut descriptors) = (Vec::new(), Vec::new());
-        for (shared, image) in self.list.iter_mut().zip(images) {
-            let Some(image) = image else { continue };
-            shared.told = Some(image.clone());
-            files.push((shared.object, image));
-            let close_on_exec = shared.file.view.info.flags & libc::O_CLOEXEC as u32 != 0;
-            let descriptor = |&number: &i32| Descriptor { number, close_on_exec, object: shared.object };
-            descriptors.extend(shared.numbers.iter().map(descriptor));
-        }
-        descriptors.sort_by_key(|d| d.number);
-        // What is not there yet cannot be inside anything.
-        Ok(OpenFilesImage { files, descriptors, inside: Vec::new() })
-    }
-
-    /// Leaves out of what can be made ahead what refers to something that cannot.
-    fn leave_out_what_refers_to_others(&self, images: &mut [Option<FileImage>]) {
-        loop {
-            let ahead = self.list.iter().zip(&*images).filter(|(_, image)| image.is_some());
-            let ahead: BTreeSet<ObjectId> = ahead.map(|(shared, _)| shared.object).collect();
-            let mut complete = true;
-            for image in images.iter_mut() {
-                let refers = |image: &FileImage| file::refers_to(image).iter().all(|object| ahead.contains(object));
-                if image.as_ref().is_some_and(|image| !refers(image)) {
-                    (*image, complete) = (None, false);
-                }
-            }
-            if complete {
-                return;
-            }
-        }
-    }
-
-    /// None: it is nothing there. `early`: only what may be made before the freeze; some cannot be read while the process runs
-    /// without its noticing. Else what the kernel was just about to change is read once more.
-    fn capture_all(&self, early: bool) -> Result<Vec<Result<Option<FileImage>>>> {
-        let known = KnownFiles::new(&self.list, self.known());
-        let groups = Groups::default();
-        let terminals = if early { None } else { self.read_terminals()? };
-        let others = Others::new(&known, &self.fresh, &groups).with_terminals(terminals.as_deref());
-        let mut list: Vec<&SharedFile> = self.list.iter().collect();
-        let mut images = in_two(&mut list, |shared| Ok(self.capture_one(shared, early, others)))?;
-        if early {
-            return Ok(images);
-        }
-        for (shared, image) in list.into_iter().zip(&mut images) {
-            let settled = match &*image {
-                Ok(Some(read)) => file::is_settled(read, &shared.file),
-                _ => continue,
-            };
-            match settled {
-                Ok(true) => {}
-                Ok(false) => *image = self.capture_one(shared, false, others),
-                Err(error) => *image = Err(error),
-            }
-        }
-        Ok(images)
-    }
-
-    fn capture_one<'a>(&self, shared: &'a SharedFile, early: bool, others: Others<'a>) -> Result<Option<FileImage>> {
-        match &shared.instead {
-            None if early && !file::may_be_ahead(&shared.file.view) => Ok(None),
-            None => file::capture(&shared.file, &others.about(shared.told.as_ref())).map(Some),
-            Some(instead) => {
-                let image = ReplacedImage::new(instead, &shared.file.view, self.owner);
-                Ok(image.map(FileImage::Replaced))
-            }
-        }
-    }
-
-    /// Reads them, and the file locks, in the frozen process, which has just been looked at again.
-    pub fn capture(&self, process: &mut FrozenProcess) -> Result<CapturedFiles> {
-        let (mut files, mut locks, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-        let groups = &process.status.ns_pgid;
-        let group = (groups.first().copied().unwrap_or(0), groups.last().copied().unwrap_or(0));
-        for (shared, image) in self.list.iter().zip(self.capture_all(false)?) {
-            let view = &shared.file.view;
-            if shared.moves() {
-                locks.extend(file_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
-                let owner = owner::capture(&shared.file, &process.threads, group)?;
-                owners.extend(owner.filter(|_| !shared.numbers.is_empty()));
-            }
-            if let Some(image) = image?.filter(|image| shared.told.as_ref() != Some(image)) {
-                files.push((shared.object, image));
-            }
-        }
-        let mut descriptors = Vec::new();
-        let mut unknown = Vec::new();
-        for shared in self.list.iter().filter(|shared| shared.instead != Some(Instead::Close)) {
-            let view = &shared.file.view;
-            let close_on_exec = view.info.flags & libc::O_CLOEXEC as u32 != 0;
-            for &number in &shared.numbers {
-                // The others of one description have it or not each for itself.
-                let list = if number == view.number { &mut descriptors } else { &mut unknown };
-                list.push(Descriptor { number, close_on_exec, object: shared.object });
-            }
-        }
-        if !unknown.is_empty() {
-            read_close_on_exec(&mut unknown, process)?;
-            descriptors.append(&mut unknown);
-        }
-        descriptors.sort_unstable_by_key(|d| d.number);
-        let inside = self.list.iter().filter(|shared| shared.numbers.is_empty()).map(|shared| shared.object).collect();
-        Ok(CapturedFiles { image: OpenFilesImage { files, descriptors, inside }, locks, owners })
-    }
 }
 
 /// Duplicates of the descriptions inside one that moves.
 fn holds(shared: &SharedFile) -> Result<Vec<OwnedFd>> {
     if shared.moves() { file::holds(&shared.file) } else { Ok(Vec::new()) }
-}
-
-/// FD_CLOEXEC belongs to each number, and no duplicate has it.
-fn read_close_on_exec(descriptors: &mut [Descriptor], process: &mut FrozenProcess) -> Result<()> {
-    for part in descriptors.chunks_mut(2000) {
-        let mut batch = Batch::new();
-        let asked: Vec<_> =
-            part.iter().map(|d| batch.call(libc::SYS_fcntl, [d.number.into(), libc::F_GETFD.into()])).collect();
-        let results = process.run(&batch)?;
-        for (descriptor, ticket) in part.iter_mut().zip(asked) {
-            let flags = results.value(ticket);
-            let flags = flags.map_err(|e| Error::io(format!("read descriptor {}", descriptor.number), e.into()))?;
-            descriptor.close_on_exec = flags & libc::FD_CLOEXEC as u64 != 0;
-        }
-    }
-    Ok(())
 }

@@ -4,18 +4,20 @@
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use migrate_linux::error::Error as LinuxError;
 use migrate_linux::file_probe::{FileProbe, FileRecord};
-use migrate_linux::terminal_probe::TerminalProbe;
+use migrate_linux::terminal_probe::{TerminalProbe, TerminalRecord};
 
 use nix::sys::stat::FileStat;
 
-use super::open_files::SharedFile;
+use super::open_files::{OpenFiles, SharedFile};
 use crate::error::{Error, Result};
 use crate::image::ObjectId;
 use crate::plan::KernelStateChoice;
 use crate::proc::fdinfo::FdInfo;
+use crate::resources::file;
 
 /// With fewer descriptors than this, loading the probe costs more than it saves.
 const MANY: usize = 256;
@@ -104,4 +106,48 @@ pub fn take_in(shared: &mut SharedFile, records: &[FileRecord]) -> Result<FileSt
     (stat.st_mtime, stat.st_mtime_nsec) = told.mtime;
     (stat.st_ctime, stat.st_ctime_nsec) = told.ctime;
     Ok(stat)
+}
+
+/// How long what was written at one end of a terminal may be on its way to the other.
+const TERMINALS_SETTLE: Duration = Duration::from_millis(2);
+
+impl OpenFiles {
+    /// Has this probe tell, in the freeze, of those that are known by now.
+    pub fn tell_by(&mut self, probe: FileProbe) {
+        self.told = Told::new(probe, &self.list).inspect_err(|why| tracing::debug!("{why}")).ok();
+    }
+
+    /// Whether there are any pseudo terminals.
+    pub fn has_terminals(&self) -> bool {
+        self.ends_of_terminals().next().is_some()
+    }
+
+    fn ends_of_terminals(&self) -> impl Iterator<Item = &SharedFile> {
+        self.list.iter().filter(|shared| shared.moves() && file::terminal_of(&shared.file).is_some())
+    }
+
+    /// Has this probe tell, in the freeze, what is in the terminals. Returns what is lost where there is none.
+    pub fn tell_terminals_by(&mut self, probe: Option<TerminalProbe>) -> Vec<String> {
+        self.terminals = probe;
+        match &self.terminals {
+            Some(_) => Vec::new(),
+            None => self.ends_of_terminals().filter_map(|shared| file::loss_without_probe(&shared.file)).collect(),
+        }
+    }
+
+    /// What is in the terminals of the frozen process. None: nothing tells.
+    pub(super) fn read_terminals(&self) -> Result<Option<Vec<TerminalRecord>>> {
+        let Some(probe) = self.terminals.as_ref().filter(|_| self.has_terminals()) else { return Ok(None) };
+        let began = Instant::now();
+        loop {
+            self.ends_of_terminals().try_for_each(|shared| file::settle_terminal(&shared.file))?;
+            let records = probe.read()?;
+            // Where something is to be read already, nothing waits for what is still on its way: the kernel's worker brings it soon.
+            let whole = records.iter().all(|record| record.to_master.whole && record.to_slave.whole);
+            if whole || began.elapsed() > TERMINALS_SETTLE {
+                return Ok(Some(records));
+            }
+            std::thread::yield_now();
+        }
+    }
 }
