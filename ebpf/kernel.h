@@ -66,7 +66,11 @@ static long (*bpf_probe_read_user_str)(void *to, u32 size, const void *from) = (
 static u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 static long (*bpf_seq_write)(struct seq_file *seq, const void *data, u32 size) = (void *)127;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
+static long (*bpf_snprintf)(char *to, u32 size, const char *format, u64 *data, u32 data_size) = (void *)165;
 static struct pt_regs *(*bpf_task_pt_regs)(struct task_struct *task) = (void *)175;
+
+/* A member that lies anywhere: if it cannot be read, `to` becomes 0. */
+#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
 
 /* The number that it has in the PID namespace of that level, which must be its own or one around that. */
 static INLINE u32 number(struct pid *pid, u32 level)

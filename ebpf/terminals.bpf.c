@@ -70,8 +70,6 @@ struct end {
 
 #define PTMX (5 << 20 | 2)
 
-#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
-
 /* A member of a few bits. */
 #define BITS(base, member)                                                                                         \
 	({                                                                                                         \

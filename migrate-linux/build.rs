@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// In ebpf/, with `.bpf.c` behind.
-const PROBES: [&str; 5] = ["threads", "files", "activity", "downtime", "terminals"];
+const PROBES: [&str; 6] = ["threads", "files", "activity", "downtime", "terminals", "notify"];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(probes)");

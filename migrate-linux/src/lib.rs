@@ -17,6 +17,7 @@ pub mod kernel_state;
 pub mod locked_memory;
 pub mod map_files;
 pub mod namespaces;
+pub mod notify_probe;
 pub mod owner;
 pub mod packet_diag;
 pub mod page_entries;

@@ -454,6 +454,16 @@ fn a_terminal_that_nothing_looks_into() {
 }
 
 #[test]
+fn a_directory_of_which_nothing_tells_what_is_signalled() {
+    let Some(hosts) = hosts!("a_directory_of_which_nothing_tells_what_is_signalled", &[PYTHON]) else { return };
+    let before = "import fcntl, os, signal; signal.signal(signal.SIGIO, signal.SIG_IGN); os.mkdir('watched'); \
+        watched = os.open('watched', os.O_RDONLY); fcntl.fcntl(watched, fcntl.F_NOTIFY, fcntl.DN_CREATE)";
+    let ticker = Ticker::start(&hosts, before);
+    let why = ticker.push(&hosts, &["--kernel-state", "ptrace"]);
+    ticker.stays(why, &["a directory whose changes are signalled (F_NOTIFY)", "--kernel-state leaves it out"]);
+}
+
+#[test]
 fn a_thread() {
     let before = "import threading, time; t = threading.Thread(target=time.sleep, args=(600,), daemon=True); t.start()";
     let Some(hosts) = hosts!("a_thread", &[PYTHON]) else { return };

@@ -24,7 +24,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_pidfd", "which stays; let the program close it, or leave it behind: --fd "),
     ("refused_inotify_queue", "bytes of events that the program has not read"),
     ("refused_inotify_removed", "which has been removed; have the program remove that watch"),
-    ("refused_notify", "(F_NOTIFY)"),
     ("refused_proc", "/proc/1/status is of process 1, which stays"),
     ("refused_lease", "has a lease for writing"),
     ("refused_lease_breaking", "is being broken"),

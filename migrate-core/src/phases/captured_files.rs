@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::in_two;
 use crate::plan::Instead;
-use crate::resources::file::owner::{self, OwnerImage};
+use crate::resources::file::owner::{self, Around, OwnerImage};
 use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::memberships::Groups;
 use crate::resources::file::{self, FileImage, Others};
@@ -112,11 +112,13 @@ impl OpenFiles {
         let (mut files, mut locks, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let groups = &process.status.ns_pgid;
         let group = (groups.first().copied().unwrap_or(0), groups.last().copied().unwrap_or(0));
+        let notified = self.notified.read()?;
+        let around = Around { threads: &process.threads, group, notified: notified.as_deref() };
         for (shared, image) in self.list.iter().zip(self.capture_all(false)?) {
             let view = &shared.file.view;
             if shared.moves() {
                 locks.extend(file_locks::parse(view.number, &view.info).map_err(|why| Error::Refused(vec![why]))?);
-                let owner = owner::capture(&shared.file, &process.threads, group)?;
+                let owner = owner::capture(&shared.file, &shared.numbers, &around)?;
                 owners.extend(owner.filter(|_| !shared.numbers.is_empty()));
             }
             if let Some(image) = image?.filter(|image| shared.told.as_ref() != Some(image)) {

@@ -14,13 +14,13 @@ use nix::sys::stat::FileStat;
 
 use super::held_files::{OpenInfo, hold, hold_duplicate};
 use super::outside_ends::OutsideEnds;
-use super::told_files::{self, Told};
+use super::told_files::{self, Notified, Told};
 use super::unix_peers::UnixPeers;
 use crate::error::{Doing, Error, Result};
 use crate::image::ObjectId;
 use crate::in_two::both;
 use crate::memory::unnamed::Unnamed;
-use crate::plan::Instead;
+use crate::plan::{Instead, Options};
 use crate::proc::fdinfo::FdInfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
@@ -116,6 +116,8 @@ pub struct OpenFiles {
     pub(super) told: Option<Told>,
     /// What tells of what is in terminals, if there are any.
     pub(super) terminals: Option<TerminalProbe>,
+    /// What tells what is signalled of directories.
+    pub(super) notified: Notified,
 }
 
 /// What a look at the open files showed, beside them.
@@ -128,9 +130,11 @@ pub struct Findings {
 }
 
 impl OpenFiles {
-    /// None yet. `fds`: what the operator puts in the place of some, with files made for that belonging to `owner`, user and group.
-    pub fn new(fds: BTreeMap<i32, Instead>, owner: (u32, u32)) -> OpenFiles {
-        OpenFiles { fds, owner, ..OpenFiles::default() }
+    /// None yet. Of the options: what the operator puts in the place of some, with files made for that belonging to `owner`, user and
+    /// group, and whether probes may be loaded.
+    pub fn new(options: &Options, owner: (u32, u32)) -> OpenFiles {
+        let notified = Notified::new(options.kernel_state);
+        OpenFiles { fds: options.fds.clone(), owner, notified, ..OpenFiles::default() }
     }
 
     /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined. While the process
@@ -176,7 +180,7 @@ impl OpenFiles {
             match self.place_of(&held.duplicate, &alike.new)? {
                 Ok(place) => self.list[alike.new[place]].numbers.push(number),
                 Err(place) => {
-                    if self.examine(held, info, vec![number], &mut findings) {
+                    if self.examine(held, info, vec![number], still, &mut findings) {
                         alike.new.insert(place, self.list.len() - 1);
                     }
                 }
@@ -201,7 +205,14 @@ impl OpenFiles {
     }
 
     /// Takes one in if it can move.
-    fn examine(&mut self, held: HeldFile, info: OpenInfo, numbers: Vec<i32>, findings: &mut Findings) -> bool {
+    fn examine(
+        &mut self,
+        held: HeldFile,
+        info: OpenInfo,
+        numbers: Vec<i32>,
+        still: bool,
+        findings: &mut Findings,
+    ) -> bool {
         let asks: [&dyn Fn() -> Result<Verdict>; 2] = [&|| Ok(file::preflight(&held.view)), &|| file::examine(&held)];
         for ask in asks {
             match ask() {
@@ -219,6 +230,11 @@ impl OpenFiles {
         }
         findings.obstacles.extend(file_locks::parse(held.view.number, &held.view.info).err());
         findings.obstacles.extend(owner::obstacle(&held));
+        if owner::notifies(&held)
+            && let Err(why) = self.notified.want(held.process, still)
+        {
+            findings.obstacles.push(owner::untold(held.view.number, why));
+        }
         self.take_in(held, info, numbers, None);
         true
     }
@@ -245,7 +261,7 @@ impl OpenFiles {
                 let candidates: Vec<usize> = self.list.iter().enumerate().filter(same_inode).map(|(i, _)| i).collect();
                 let known = match self.same_description(&held.duplicate, &candidates)? {
                     Some(known) => known,
-                    None if self.examine(held, info, Vec::new(), findings) => self.list.len() - 1,
+                    None if self.examine(held, info, Vec::new(), still, findings) => self.list.len() - 1,
                     None => continue,
                 };
                 found.resize(self.list.len(), false);

@@ -99,6 +99,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         let files = told_files::begin_files(plan.options.kernel_state, subject.pid, subject.files.count());
         let any = subject.files.has_terminals();
         let terminals = told_files::begin_terminals(plan.options.kernel_state, subject.pid, any);
+        let notified = told_files::begin_notified(plan.options.kernel_state, subject.pid, subject.files.may_notify());
         let mut pages = Pages {
             source: source.clone(),
             pagemap,
@@ -144,6 +145,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         }
         let losses = subject.files.tell_terminals_by(terminals.finish());
         losses.into_iter().for_each(|loss| record.warn(loss));
+        subject.files.tell_notified_by(notified.finish());
         undo.held.fault(12)?;
         Ok(Precopied { record, undo, subject, pages })
     }

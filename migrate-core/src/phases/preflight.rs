@@ -60,7 +60,7 @@ pub(super) fn examine(pid: i32, options: &Options) -> Result<(Subject, Vec<Strin
         return Err(Error::Refused(vec!["moving a process needs root: run this with sudo".into()]));
     }
     crate::destination::raise_descriptor_limit();
-    Subject::examine(pid, options.fds.clone())
+    Subject::examine(pid, options)
 }
 
 /// A destination that would take it.

@@ -18,7 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
 use crate::memory::layout::{AddressSpace, Pace};
 use crate::memory::{numa, posix_shm};
-use crate::plan::Instead;
+use crate::plan::Options;
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_root};
@@ -190,8 +190,8 @@ impl Subject {
         others.map(early).collect()
     }
 
-    /// Reads everything about it. `fds`: what the operator puts in the place of some descriptors. The second part names all that cannot move. Err: there is no such process, or it is none that could.
-    pub fn examine(pid: i32, fds: BTreeMap<i32, Instead>) -> Result<(Subject, Vec<String>)> {
+    /// Reads everything about it. The second part names all that cannot move. Err: there is no such process, or it is none that could.
+    pub fn examine(pid: i32, options: &Options) -> Result<(Subject, Vec<String>)> {
         let gone = |e: std::io::Error| match is_gone(&e) {
             true => Error::Refused(vec![format!("there is no process {pid} on this host")]),
             false => Error::io(format!("read process {pid}"), e),
@@ -231,7 +231,7 @@ impl Subject {
                 Err(e) => return Err(Error::io(format!("read the {what} of {pid}"), e)),
             });
         }
-        let mut files = OpenFiles::new(fds, (status.uid[1], status.gid[1]));
+        let mut files = OpenFiles::new(options, (status.uid[1], status.gid[1]));
         let findings = files.look(pid, &pidfd)?;
         obstacles.extend(findings.obstacles);
         losses.extend(findings.losses);

@@ -1,5 +1,6 @@
 //! What many open files are in the freeze, told by a probe of all descriptors at once; and the probe for terminals. Both are loaded while
-//! the memory is copied.
+//! the memory is copied; the probe for what is signalled of directories before, where it is known that something is, which cannot move
+//! without it.
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use migrate_linux::error::Error as LinuxError;
 use migrate_linux::file_probe::{FileProbe, FileRecord};
+use migrate_linux::notify_probe::{NotifyProbe, NotifyRecord};
 use migrate_linux::terminal_probe::{TerminalProbe, TerminalRecord};
 
 use nix::sys::stat::FileStat;
@@ -17,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::image::ObjectId;
 use crate::plan::KernelStateChoice;
 use crate::proc::fdinfo::FdInfo;
-use crate::resources::file;
+use crate::resources::file::{self, owner};
 
 /// With fewer descriptors than this, loading the probe costs more than it saves.
 const MANY: usize = 256;
@@ -35,6 +37,12 @@ pub fn begin_files(choice: KernelStateChoice, pid: i32, descriptors: usize) -> L
 pub fn begin_terminals(choice: KernelStateChoice, pid: i32, any: bool) -> Loading<TerminalProbe> {
     let choice = if any { choice } else { KernelStateChoice::Ptrace };
     Loading::begin(choice, any, move || TerminalProbe::load(pid))
+}
+
+/// The probe for what is signalled of directories, if there are any of which something may be.
+pub fn begin_notified(choice: KernelStateChoice, pid: i32, any: bool) -> Loading<NotifyProbe> {
+    let choice = if any { choice } else { KernelStateChoice::Ptrace };
+    Loading::begin(choice, any, move || NotifyProbe::load(pid))
 }
 
 impl<P: Send + 'static> Loading<P> {
@@ -56,6 +64,49 @@ impl<P: Send + 'static> Loading<P> {
     pub fn finish(self) -> Option<P> {
         let loaded = self.0?.join().ok()?;
         loaded.inspect_err(|why| tracing::debug!("{why}; it is done without")).ok()
+    }
+}
+
+/// What tells what is signalled of directories, if there are any of which something is.
+#[derive(Debug, Default)]
+pub struct Notified {
+    choice: KernelStateChoice,
+    /// Or why there is none.
+    probe: Option<std::result::Result<NotifyProbe, String>>,
+}
+
+impl Notified {
+    /// None yet.
+    pub fn new(choice: KernelStateChoice) -> Notified {
+        Notified { choice, probe: None }
+    }
+
+    /// Nobody has wanted it by now.
+    pub fn is_unknown(&self) -> bool {
+        self.probe.is_none()
+    }
+
+    /// It has been loaded.
+    pub fn tell_by(&mut self, probe: NotifyProbe) {
+        self.probe = Some(Ok(probe));
+    }
+
+    /// Loads it, if that has not been done. Err: why there is none, in words. `still`: there is no time for that.
+    pub fn want(&mut self, pid: i32, still: bool) -> std::result::Result<(), &str> {
+        if self.probe.is_none() && still {
+            return Err("the program has just begun to want that; try again");
+        }
+        let load = || match self.choice {
+            KernelStateChoice::Auto | KernelStateChoice::Ebpf => NotifyProbe::load(pid).map_err(|why| why.to_string()),
+            KernelStateChoice::Kmod | KernelStateChoice::Ptrace => Err("--kernel-state leaves it out".into()),
+        };
+        self.probe.get_or_insert_with(load).as_ref().map(|_| ()).map_err(String::as_str)
+    }
+
+    /// What is signalled of each directory now. None: nothing tells.
+    pub fn read(&self) -> Result<Option<Vec<NotifyRecord>>> {
+        let probe = self.probe.as_ref().and_then(|loaded| loaded.as_ref().ok());
+        Ok(probe.map(NotifyProbe::read).transpose()?)
     }
 }
 
@@ -133,6 +184,17 @@ impl OpenFiles {
             Some(_) => Vec::new(),
             None => self.ends_of_terminals().filter_map(|shared| file::loss_without_probe(&shared.file)).collect(),
         }
+    }
+
+    /// Whether there are directories of which it is not known whether something is signalled.
+    pub fn may_notify(&self) -> bool {
+        let may = |shared: &SharedFile| shared.moves() && owner::may_notify(&shared.file.view);
+        self.notified.is_unknown() && self.list.iter().any(may)
+    }
+
+    /// Has this probe tell, in the freeze, what is signalled of directories.
+    pub fn tell_notified_by(&mut self, probe: Option<NotifyProbe>) {
+        probe.into_iter().for_each(|probe| self.notified.tell_by(probe));
     }
 
     /// What is in the terminals of the frozen process. None: nothing tells.

@@ -3,22 +3,25 @@
 //!
 //! It is set in the new process when that has its credentials: these are what the kernel judges the signals by.
 //!
-//! A directory has an owner when F_NOTIFY was asked for. What for, nothing tells: so that is refused.
+//! A directory has an owner when the program has asked to be signalled of changes in it (F_NOTIFY): of which, and whether more than once,
+//! only a probe tells. Where there is none, the process stays. (But if a thread beside the first has asked, and for SIGIO, not even that
+//! there is an owner shows.) What happens in it while the process stands still is not told over there.
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
+use migrate_linux::notify_probe::NotifyRecord;
 use migrate_linux::owner::{self, Owner, OwnerKind};
 use migrate_linux::remote::Batch;
 use nix::unistd::{Pid, getpgid};
 
-use super::{HeldFile, or_instead};
+use super::{FileView, HeldFile, or_instead};
 use crate::error::{Doing, Error, Result};
 use crate::resources::{FrozenThread, Row};
 
 /// What of it moves.
 pub const ROW: Row = (
     "owner of a descriptor",
-    "who gets which signal about it (F_SETOWN_EX, F_SETSIG, O_ASYNC); not F_NOTIFY of a directory",
+    "who gets which signal about it (F_SETOWN_EX, F_SETSIG, O_ASYNC), and of what in a directory (F_NOTIFY; with the eBPF probes, else the process stays)",
 );
 
 /// Of one description, by a descriptor of it.
@@ -31,6 +34,36 @@ pub struct OwnerImage {
     signal: i32,
     /// All status flags, if O_ASYNC is among them.
     flags: Option<i32>,
+    /// Of a directory: of what in it (F_NOTIFY).
+    notify: Option<Notify>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+struct Notify {
+    /// By which descriptor the signals name it.
+    number: i32,
+    /// As F_NOTIFY takes them.
+    events: i32,
+    /// The process gets them.
+    told: bool,
+}
+
+/// Whether it is a directory: the program may have asked to be signalled of changes in it.
+pub fn may_notify(view: &FileView) -> bool {
+    view.file_type() == nix::libc::S_IFDIR && view.info.flags as i32 & libc::O_PATH == 0
+}
+
+/// Whether it shows that it has.
+pub fn notifies(held: &HeldFile) -> bool {
+    let signalled = || owner::owner(&held.duplicate).is_ok_and(|owner| owner.is_some());
+    may_notify(&held.view) && (signalled() || owner::signal(&held.duplicate).is_ok_and(|signal| signal != 0))
+}
+
+/// Why such a one cannot move. `why` there is nothing that tells.
+pub fn untold(number: i32, why: &str) -> String {
+    format!(
+        "fd {number}: a directory whose changes are signalled (F_NOTIFY); of which of them, only an eBPF probe tells, and there is none: {why}; let the program use inotify"
+    )
 }
 
 /// Why it cannot move, of a process that runs.
@@ -40,15 +73,11 @@ pub fn obstacle(held: &HeldFile) -> Option<String> {
         return None;
     }
     let Owner { kind, id } = owner::owner(&held.duplicate).ok().flatten()?;
-    if view.file_type() == nix::libc::S_IFDIR {
-        return Some(format!(
-            "fd {}: a directory whose changes are signalled (F_NOTIFY), which nothing tells the details of; let the program use inotify",
-            view.number
-        ));
-    }
     let stays = match kind {
-        OwnerKind::Thread => !std::path::Path::new(&format!("/proc/{}/task/{id}", held.process)).exists(),
-        OwnerKind::Process => id != held.process,
+        // A process is known by any of its threads: F_NOTIFY takes the one that calls.
+        OwnerKind::Thread | OwnerKind::Process => {
+            !std::path::Path::new(&format!("/proc/{}/task/{id}", held.process)).exists()
+        }
         OwnerKind::Group => getpgid(Some(Pid::from_raw(held.process))).is_ok_and(|group| group.as_raw() != id),
     };
     stays.then(|| foreign(view.number, id))
@@ -58,25 +87,41 @@ fn foreign(number: i32, id: i32) -> String {
     format!("fd {number}: signals about it go to {id} (F_SETOWN), which stays; {}", or_instead(&[number]))
 }
 
-/// Of a description of the frozen process, all of whose `threads` are given; `group`: its process group, as this agent sees it and as
-/// it does itself. None: there is nothing to set.
-pub fn capture(held: &HeldFile, threads: &[FrozenThread], group: (i32, i32)) -> Result<Option<OwnerImage>> {
+/// The frozen process, as the owners of its descriptors are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// All of its threads.
+    pub threads: &'a [FrozenThread],
+    /// Its process group, as this agent sees it and as it does itself.
+    pub group: (i32, i32),
+    /// What it wants to be signalled of in directories. None: nothing tells.
+    pub notified: Option<&'a [NotifyRecord]>,
+}
+
+/// Of a description of the frozen process, which has it as these `numbers`. None: there is nothing to set.
+pub fn capture(held: &HeldFile, numbers: &[i32], around: &Around<'_>) -> Result<Option<OwnerImage>> {
     let number = held.view.number;
     let flags = held.view.info.flags as i32;
-    if flags & libc::O_PATH != 0 || held.view.unowned && flags & libc::O_ASYNC == 0 {
+    let notify = notify(numbers, around.notified)?;
+    let unowned = held.view.unowned && flags & libc::O_ASYNC == 0 && notify.is_none();
+    if flags & libc::O_PATH != 0 || unowned {
         return Ok(None);
     }
     let read = || Ok((owner::owner(&held.duplicate)?, owner::signal(&held.duplicate)?));
     let (owner, signal) = read().doing(|| format!("read the owner of descriptor {number}"))?;
+    if around.notified.is_none() && notifies(held) {
+        return Err(Error::Refused(vec![untold(number, "it was not wanted when the move began; try again")]));
+    }
     let flags = (flags & libc::O_ASYNC != 0).then_some(flags & (super::CHANGEABLE | libc::O_ASYNC));
-    if owner.is_none() && signal == 0 && flags.is_none() {
+    if owner.is_none() && signal == 0 && flags.is_none() && notify.is_none() {
         return Ok(None);
     }
     let inside = |Owner { kind, id }: Owner| {
         let id = match kind {
-            OwnerKind::Thread => threads.iter().find(|t| t.stopped.tid() == id).map(|t| t.tid),
-            OwnerKind::Process => threads.first().filter(|t| t.stopped.tid() == id).map(|t| t.pid),
-            OwnerKind::Group => (group.0 == id).then_some(group.1),
+            OwnerKind::Thread | OwnerKind::Process => {
+                around.threads.iter().find(|t| t.stopped.tid() == id).map(|t| t.tid)
+            }
+            OwnerKind::Group => (around.group.0 == id).then_some(around.group.1),
         };
         id.map(|id| (kind as i32, id))
     };
@@ -84,7 +129,15 @@ pub fn capture(held: &HeldFile, threads: &[FrozenThread], group: (i32, i32)) -> 
         None => None,
         Some(owner) => Some(inside(owner).ok_or_else(|| Error::Refused(vec![foreign(number, owner.id)]))?),
     };
-    Ok(Some(OwnerImage { number, owner, signal, flags }))
+    Ok(Some(OwnerImage { number, owner, signal, flags, notify }))
+}
+
+/// What was asked for of a directory that has these numbers.
+fn notify(numbers: &[i32], notified: Option<&[NotifyRecord]>) -> Result<Option<Notify>> {
+    let asked = notified.into_iter().flatten().find(|record| numbers.contains(&record.number));
+    let Some(&NotifyRecord { number, events, told }) = asked else { return Ok(None) };
+    let events = events.ok_or_else(|| untold(number, "too many processes look at that directory"));
+    events.map(|events| Some(Notify { number, events, told })).map_err(|why| Error::Refused(vec![why]))
 }
 
 /// So many may be restored in one batch.
@@ -96,6 +149,13 @@ pub fn restore(images: &[OwnerImage], batch: &mut Batch) {
         let number = image.number;
         if image.signal != 0 {
             batch.must(libc::SYS_fcntl, [number.into(), owner::F_SETSIG.into(), image.signal.into()]);
+        }
+        if let Some(Notify { number, events, told }) = image.notify {
+            // The process becomes the owner.
+            batch.must(libc::SYS_fcntl, [number.into(), libc::F_NOTIFY.into(), events.into()]);
+            if !told {
+                batch.must(libc::SYS_fcntl, [number.into(), libc::F_SETOWN.into(), 0.into()]);
+            }
         }
         if let Some((kind, id)) = image.owner {
             let bytes = batch.bytes(&[kind.to_le_bytes(), id.to_le_bytes()].concat());
