@@ -25,7 +25,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_inotify_queue", "bytes of events that the program has not read"),
     ("refused_inotify_removed", "which has been removed; have the program remove that watch"),
     ("refused_proc", "/proc/1/status is of process 1, which stays"),
-    ("refused_lease", "has a lease for writing"),
+    ("lease_write", "has a lease for writing"),
     ("refused_lease_breaking", "is being broken"),
     ("refused_hugetlb", "huge pages (hugetlbfs)"),
     ("refused_segment", "it shares memory with process "),
