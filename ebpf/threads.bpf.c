@@ -40,8 +40,21 @@ struct sigpending {
 	sigset_t signal;
 } KERNEL_MEMBERS;
 
+/* What getrusage(2) has shown last. */
+struct prev_cputime {
+	u64 utime, stime;
+} KERNEL_MEMBERS;
+
+/* The sums are those of threads that have ended. */
 struct signal_struct {
 	struct sigpending shared_pending;
+	u64 utime, stime, cutime, cstime;
+	struct prev_cputime prev_cputime;
+	unsigned long long sum_sched_runtime;
+} KERNEL_MEMBERS;
+
+struct sched_entity {
+	u64 sum_exec_runtime;
 } KERNEL_MEMBERS;
 
 struct seccomp {
@@ -90,6 +103,10 @@ struct task_struct {
 	int pdeath_signal;
 	int exit_state;
 	int on_cpu;
+	int on_rq;
+	struct sched_entity se;
+	u64 utime, stime;
+	struct prev_cputime prev_cputime;
 	unsigned restore_sigmask : 1;
 	unsigned long atomic_flags;
 	struct pid *thread_pid;
@@ -182,13 +199,18 @@ struct record {
 	u64 restart[5];
 	u64 cut_end, cut_at; /* 0: none was seen */
 	u64 cuts;
-	u32 told;            /* 1: rseq; 2: registers and mask */
+	u32 told;            /* 1: rseq; 2: registers and mask; 4: it has left its CPU, and the CPU time is all that it has used */
 	u32 watched;         /* for the reader */
 	u64 rseq;
 	u32 rseq_size, rseq_signature;
 	struct pt_regs registers;
 	u64 fs_base, gs_base, ds, es, fs, gs;
 	u64 mask;
+	u64 runtime, user, system; /* CPU time, as in kmod/uapi/migrate.h */
+	u64 shown_user, shown_system;
+	u64 ended_runtime, ended_user, ended_system; /* of its process */
+	u64 process_shown_user, process_shown_system;
+	u64 children_user, children_system;
 };
 
 /* Where a record is made: it is too large for the stack of a BPF program. */
@@ -252,6 +274,28 @@ static inline void standing(struct record *record, struct task_struct *task)
 	record->told |= 2;
 }
 
+static inline void cpu_time(struct record *record, struct task_struct *task)
+{
+	struct signal_struct *signal = task->signal;
+
+	/* In the order in which they change when it leaves its CPU. */
+	if (!task->on_rq && !task->on_cpu)
+		record->told |= 4;
+	asm volatile("" ::: "memory");
+	record->runtime = task->se.sum_exec_runtime;
+	record->user = task->utime;
+	record->system = task->stime;
+	record->shown_user = task->prev_cputime.utime;
+	record->shown_system = task->prev_cputime.stime;
+	record->ended_runtime = signal->sum_sched_runtime;
+	record->ended_user = signal->utime;
+	record->ended_system = signal->stime;
+	record->process_shown_user = signal->prev_cputime.utime;
+	record->process_shown_system = signal->prev_cputime.stime;
+	record->children_user = signal->cutime;
+	record->children_system = signal->cstime;
+}
+
 SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 {
 	struct task_struct *task = context->task, *leader;
@@ -302,6 +346,7 @@ SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 		record->told |= 1;
 	}
 	standing(record, task);
+	cpu_time(record, task);
 	tid = task->pid;
 	tgid = task->tgid;
 	cut = bpf_map_lookup_elem(&cuts, &tid);

@@ -98,6 +98,8 @@ static long command(struct file *file, unsigned int command, unsigned long argum
 		return set_wait(request);
 	case MIGRATE_SET_NEXT_TIMER:
 		return set_next_timer(request);
+	case MIGRATE_SET_CPU_TIME:
+		return set_cpu_time(request);
 	}
 	return -ENOTTY;
 }

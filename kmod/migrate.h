@@ -19,6 +19,8 @@ struct task_struct *get_target(pid_t number);
 void put_target(struct task_struct *task);
 /* A thread that the caller traces, and that stood when this looked. To be let go of by put_task_struct(). */
 struct task_struct *get_stopped(pid_t number);
+/* Whether it is one, still: only its tracer, which is the caller, can have it go on, or its end. Its sighand must be locked. */
+bool is_stopped_by_caller(struct task_struct *task);
 /* As the kernel's function of that name, which modules are not given. NULL: it has been reaped. */
 struct sighand_struct *lock_sighand(struct task_struct *task, unsigned long *flags);
 void unlock_sighand(struct sighand_struct *sighand, unsigned long flags);
@@ -30,6 +32,14 @@ u32 features(void);
 enum migrate_wait interrupted_in(const struct task_struct *task);
 long set_wait(const struct migrate_set_wait __user *from);
 long set_next_timer(const struct migrate_set_next_timer __user *from);
+
+/* cpu_time.c */
+
+/* Whether it has not left its CPU, or is about to get one, whatever its state. */
+bool is_on_cpu(const struct task_struct *task);
+void read_cpu_time(struct migrate_cpu_time *to, const struct task_struct *task);
+void read_process_time(struct migrate_process_time *to, const struct signal_struct *signal);
+long set_cpu_time(const struct migrate_set_cpu_time __user *from);
 
 /* watch.c */
 

@@ -56,7 +56,7 @@ enum migrate_wait interrupted_in(const struct task_struct *task)
 
 u32 features(void)
 {
-	u32 can = 0;
+	u32 can = MIGRATE_CAN_SET_CPU_TIME;
 
 	if (IS_ENABLED(CONFIG_KALLSYMS))
 		can |= MIGRATE_CAN_SET_WAIT;

@@ -85,8 +85,17 @@ void put_target(struct task_struct *task)
 	put_task_struct(task);
 }
 
-/* Only its tracer, which is the caller, can have it go on, or its end. */
-static bool is_stopped_by_caller(struct task_struct *task)
+bool is_stopped_by_caller(struct task_struct *task)
+{
+	bool is;
+
+	rcu_read_lock();
+	is = task->ptrace && rcu_dereference(task->parent) == current && task_is_traced(task);
+	rcu_read_unlock();
+	return is;
+}
+
+static int must_be_stopped(struct task_struct *task)
 {
 	struct sighand_struct *sighand;
 	unsigned long flags;
@@ -94,12 +103,10 @@ static bool is_stopped_by_caller(struct task_struct *task)
 
 	sighand = lock_sighand(task, &flags);
 	if (!sighand)
-		return false;
-	rcu_read_lock();
-	is = task->ptrace && rcu_dereference(task->parent) == current && task_is_traced(task);
-	rcu_read_unlock();
+		return -ESRCH;
+	is = is_stopped_by_caller(task);
 	unlock_sighand(sighand, flags);
-	return is;
+	return is ? 0 : -ESRCH;
 }
 
 struct task_struct *get_stopped(pid_t number)
@@ -110,8 +117,8 @@ struct task_struct *get_stopped(pid_t number)
 	if (IS_ERR(task))
 		return task;
 	error = may_look_into(task);
-	if (!error && !is_stopped_by_caller(task))
-		error = -ESRCH;
+	if (!error)
+		error = must_be_stopped(task);
 	if (!error)
 		return task;
 	put_task_struct(task);

@@ -59,6 +59,8 @@ static void read_flags(struct migrate_thread *record, struct task_struct *task)
 		record->unusual |= MIGRATE_PORTS;
 	if (test_task_syscall_work(task, SYSCALL_USER_DISPATCH))
 		record->unusual |= MIGRATE_DISPATCHES;
+	if (is_on_cpu(task))
+		record->unusual |= MIGRATE_IS_ON_CPU;
 	record->flags = READ_ONCE(task->flags);
 	record->atomic_flags = READ_ONCE(task->atomic_flags);
 }
@@ -111,6 +113,7 @@ static void read_thread(struct migrate_thread *record, struct task_struct *task,
 	/* It ends with a NUL, also while it is changed. */
 	memcpy(record->name, task->comm, sizeof(record->name));
 	read_flags(record, task);
+	read_cpu_time(&record->used, task);
 	read_seccomp(record, task);
 	read_parted(record, task, first);
 	read_credentials(record, __task_cred(task));
@@ -156,6 +159,7 @@ long read_threads(struct migrate_read_threads __user *to, struct watch *watch)
 		}
 		count++;
 	}
+	read_process_time(&request.used, target->signal);
 	request.now = ktime_get_ns();
 	request.boot_now = ktime_get_boottime_ns();
 	rcu_read_unlock();

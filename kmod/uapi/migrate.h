@@ -12,12 +12,13 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define MIGRATE_VERSION 1
+#define MIGRATE_VERSION 2
 
 /* What this module can do on this kernel. */
 #define MIGRATE_CAN_SET_WAIT 1
 #define MIGRATE_CAN_SET_NEXT_TIMER 2
 #define MIGRATE_CAN_WATCH 4
+#define MIGRATE_CAN_SET_CPU_TIME 8
 
 struct migrate_hello {
 	__u32 version; /* out: MIGRATE_VERSION */
@@ -34,16 +35,39 @@ enum migrate_wait {
 };
 
 #define MIGRATE_GROUPS 32
+/* Nanoseconds: 146 years. The kernel multiplies and divides these numbers, and must not come near their end. */
+#define MIGRATE_MOST_CPU_TIME (1ULL << 62)
 
 /* Bits of migrate_thread.unusual */
 #define MIGRATE_TRAPS 1      /* RDTSC or CPUID fault, or its L1 cache is flushed */
 #define MIGRATE_PORTS 2      /* it may use I/O ports */
 #define MIGRATE_DISPATCHES 4 /* system calls may be handed to the program (prctl PR_SET_SYSCALL_USER_DISPATCH) */
+#define MIGRATE_IS_ON_CPU 8  /* it has not left its CPU yet, or is about to get one: it has used more than is told */
 
 /* Bits of migrate_thread.parted: what it does not share with the first thread */
 #define MIGRATE_OWN_DIRECTORIES 1
 #define MIGRATE_OWN_DESCRIPTORS 2
 #define MIGRATE_OWN_NAMESPACES 4
+
+/* The CPU time that a thread has used. */
+struct migrate_cpu_time {
+	__u64 runtime; /* exact: its CPU-time clock */
+	__u64 user;    /* as ticks have found it: only the ratio of these two counts */
+	__u64 system;
+	__u64 shown_user; /* what getrusage(2) made of that last; it never tells less */
+	__u64 shown_system;
+};
+
+/* That of a process beside its threads that there are. */
+struct migrate_process_time {
+	__u64 ended_runtime; /* of threads that have ended */
+	__u64 ended_user;
+	__u64 ended_system;
+	__u64 shown_user; /* of the whole process */
+	__u64 shown_system;
+	__u64 children_user; /* of children that it has waited for */
+	__u64 children_system;
+};
 
 struct migrate_thread {
 	__s32 tid;
@@ -84,6 +108,7 @@ struct migrate_thread {
 	__u64 cut_end; /* CLOCK_MONOTONIC of the host, like the other one */
 	__u64 cut_at;
 	__u64 cuts; /* how many were; 0: none */
+	struct migrate_cpu_time used;
 };
 
 struct migrate_read_threads {
@@ -96,6 +121,7 @@ struct migrate_read_threads {
 	__u64 boot_now; /* out: CLOCK_BOOTTIME of it */
 	__u32 count;	/* out: threads that there are; the room holds the first of them */
 	__u32 watched;	/* 0; out: 1 if this file watches the process */
+	struct migrate_process_time used; /* out */
 };
 
 struct migrate_action {
@@ -169,6 +195,26 @@ struct migrate_set_next_timer {
 	__u32 reserved;
 };
 
+struct migrate_used {
+	__s32 tid;
+	__u32 reserved;
+	struct migrate_cpu_time used;
+};
+
+/*
+ * Has threads of a process have used so much CPU time, and the process beside them. Each of them, and the one that names the process,
+ * is the caller's to trace and stopped, or nothing is changed: ESRCH. EINVAL: there are not so many. EOVERFLOW: altogether more than
+ * MIGRATE_MOST_CPU_TIME. EAGAIN: one of them does not get off its CPU.
+ */
+struct migrate_set_cpu_time {
+	__u32 version;	   /* MIGRATE_VERSION */
+	__u32 record_size; /* sizeof(struct migrate_used) */
+	__s32 pid;
+	__u32 count;
+	__u64 threads; /* address of so many of them */
+	struct migrate_process_time used;
+};
+
 /* From now on until the file is closed, waits of this process are watched: see migrate_thread.cuts. EBUSY: it watches one already. */
 struct migrate_watch {
 	__u32 version; /* MIGRATE_VERSION */
@@ -181,17 +227,22 @@ struct migrate_watch {
 #define MIGRATE_SET_WAIT _IOW('M', 0x63, struct migrate_set_wait)
 #define MIGRATE_SET_NEXT_TIMER _IOW('M', 0x64, struct migrate_set_next_timer)
 #define MIGRATE_WATCH _IOW('M', 0x65, struct migrate_watch)
+#define MIGRATE_SET_CPU_TIME _IOW('M', 0x66, struct migrate_set_cpu_time)
 
 /* No gaps, nothing that another compiler could lay out otherwise. */
 #ifndef __cplusplus
 _Static_assert(sizeof(struct migrate_hello) == 8, "migrate_hello");
-_Static_assert(sizeof(struct migrate_thread) == 416, "migrate_thread");
-_Static_assert(sizeof(struct migrate_read_threads) == 48, "migrate_read_threads");
+_Static_assert(sizeof(struct migrate_cpu_time) == 40, "migrate_cpu_time");
+_Static_assert(sizeof(struct migrate_process_time) == 56, "migrate_process_time");
+_Static_assert(sizeof(struct migrate_thread) == 456, "migrate_thread");
+_Static_assert(sizeof(struct migrate_read_threads) == 104, "migrate_read_threads");
 _Static_assert(sizeof(struct migrate_timer) == 64, "migrate_timer");
 _Static_assert(sizeof(struct migrate_read_process) == 2160, "migrate_read_process");
 _Static_assert(sizeof(struct migrate_set_wait) == 24, "migrate_set_wait");
 _Static_assert(sizeof(struct migrate_set_next_timer) == 16, "migrate_set_next_timer");
 _Static_assert(sizeof(struct migrate_watch) == 8, "migrate_watch");
+_Static_assert(sizeof(struct migrate_used) == 48, "migrate_used");
+_Static_assert(sizeof(struct migrate_set_cpu_time) == 80, "migrate_set_cpu_time");
 #endif
 
 #endif

@@ -1,5 +1,5 @@
 //! The optional kernel module (kmod/), which tells of all threads of a process at once, and sets what nothing else can: when the wait of a
-//! new thread ends, and the ID of the next POSIX timer.
+//! new thread ends, the ID of the next POSIX timer, and the CPU time that has been used.
 
 pub mod uapi;
 
@@ -7,7 +7,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use uapi::{Hello, ReadProcess, ReadThreads, SetNextTimer, SetWait, Thread, Timer, VERSION, Watch};
+use uapi::{
+    CpuTime, Hello, ProcessTime, ReadProcess, ReadThreads, SetCpuTime, SetNextTimer, SetWait, Thread, Timer, Used,
+    VERSION, Watch,
+};
 
 use crate::error::{Context, Error, Result};
 use crate::regs::Registers;
@@ -164,6 +167,35 @@ impl KernelModule {
         set.doing(|| format!("set the next timer ID of process {pid} by the kernel module"))
     }
 
+    /// Whether [`KernelModule::set_cpu_time`] works on this kernel.
+    pub fn sets_cpu_time(&self) -> bool {
+        self.can & uapi::CAN_SET_CPU_TIME != 0
+    }
+
+    /// Has these threads of a process have used so much CPU time, and the process so much beside its threads. Timers of CPU time that are
+    /// set already expire earlier or later by that.
+    ///
+    /// # Errors
+    /// Then nothing is changed. This OS thread does not trace one of them, they are of several processes, or it is more than a process
+    /// can have used ([`uapi::MOST_CPU_TIME`]).
+    pub fn set_cpu_time(&self, threads: &[(&Stopped, CpuTime)], process: ProcessTime) -> Result<()> {
+        let Some((first, _)) = threads.first() else { return Ok(()) };
+        let pid = first.tid();
+        let threads: Vec<Used> =
+            threads.iter().map(|(thread, used)| Used { tid: thread.tid(), reserved: 0, used: *used }).collect();
+        let mut request = SetCpuTime {
+            version: VERSION,
+            record_size: size_of::<Used>() as u32,
+            pid,
+            count: threads.len() as u32,
+            threads: threads.as_ptr() as u64,
+            used: process,
+        };
+        // SAFETY: this request reads this structure, and so many of the others.
+        let set = unsafe { self.call(uapi::SET_CPU_TIME, &mut request) };
+        set.doing(|| format!("set the CPU time of process {pid} by the kernel module"))
+    }
+
     /// # Safety
     /// `structure` is the request's, and what it points at may be written.
     unsafe fn call<T>(&self, request: u64, structure: &mut T) -> io::Result<()> {
@@ -240,11 +272,13 @@ fn recorded(record: &Thread, request: &ReadThreads) -> ThreadRecord {
         cut_at: record.cut_at,
         cuts: record.cuts,
         watched: request.watched,
-        told: 0,
+        told: if record.unusual & uapi::IS_ON_CPU == 0 { thread_probe::HAS_LEFT_CPU } else { 0 },
         rseq: 0,
         rseq_size: 0,
         rseq_signature: 0,
         registers: Registers::default(),
         mask: 0,
+        used: record.used,
+        used_by_process: request.used,
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::kernel_module::uapi::{CpuTime, ProcessTime};
 use crate::probe::cannot_be_loaded;
 use crate::regs::Registers;
 use crate::task_iterator::TaskIterator;
@@ -97,7 +98,7 @@ pub struct ThreadRecord {
     pub cut_at: u64,
     /// How many were.
     pub cuts: u64,
-    /// 1: the registration of its rseq area; 2: its registers and mask.
+    /// 1: the registration of its rseq area; 2: its registers and mask; 4: it has left its CPU.
     pub(crate) told: u32,
     /// Not 0: such waits are seen.
     pub watched: u32,
@@ -106,7 +107,12 @@ pub struct ThreadRecord {
     pub(crate) rseq_signature: u32,
     pub(crate) registers: Registers,
     pub(crate) mask: u64,
+    pub(crate) used: CpuTime,
+    pub(crate) used_by_process: ProcessTime,
 }
+
+/// In [`ThreadRecord::told`].
+pub(crate) const HAS_LEFT_CPU: u32 = 4;
 
 /// In [`ThreadRecord::unusual`]: RDTSC or CPUID fault, or its L1 cache is flushed.
 pub const TRAPS: u64 = 1;
@@ -132,6 +138,16 @@ impl ThreadRecord {
     /// Its general registers and the signals that it blocks, as it stands. None: it has not left its CPU yet, or this is not told.
     pub fn standing(&self) -> Option<(Registers, u64)> {
         (self.told & 2 != 0).then_some((self.registers, self.mask))
+    }
+
+    /// The CPU time that it has used. None: it had not left its CPU yet; once a request of its tracer has been answered, it has.
+    pub fn cpu_time(&self) -> Option<CpuTime> {
+        (self.told & HAS_LEFT_CPU != 0).then_some(self.used)
+    }
+
+    /// The CPU time that its process has used beside its threads.
+    pub fn process_time(&self) -> ProcessTime {
+        self.used_by_process
     }
 
     fn from_bytes(bytes: &[u8; ThreadRecord::SIZE]) -> ThreadRecord {
@@ -311,12 +327,18 @@ mod tests {
             let (stopped, _) = seized.wait_stopped().unwrap();
             let record = (0..1000).find_map(|_| bound.read().unwrap().into_iter().find(|r| r.standing().is_some()));
             let by_ptrace = (stopped.registers().unwrap(), stopped.signal_mask().unwrap());
+            let shown = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+            let clock = nix::time::ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).unwrap().now().unwrap();
             let rseq = stopped.rseq().unwrap();
             drop(stopped);
             killpg(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
             child.wait().unwrap();
             let record = record.unwrap_or_else(|| panic!("{script}: nothing is told of it"));
             assert_eq!(record.standing(), Some(by_ptrace), "{script}");
+            let (used, beside) = (record.cpu_time().unwrap(), record.process_time());
+            assert_eq!(Some(used.runtime.to_string().as_str()), shown.split(' ').next(), "{script}");
+            let all = used.runtime + beside.ended_runtime;
+            assert_eq!(std::time::Duration::from(clock).as_nanos(), all.into(), "{script}");
             assert!(record.rseq().is_none_or(|told| told.address == rseq.address), "{script}");
         }
     }

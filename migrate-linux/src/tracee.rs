@@ -396,6 +396,12 @@ impl Stopped {
         }
     }
 
+    /// Waits until it has left its CPU, as each request does (`ptrace_check_attach`, kernel/ptrace.c): when its stop is told, it is
+    /// still on its way.
+    pub fn leave_cpu(&self) -> Result<()> {
+        self.debug_control().map(drop)
+    }
+
     /// Whether its system calls may be handed to the program (PR_SET_SYSCALL_USER_DISPATCH). Kernels before 6.4 do not tell: no.
     pub fn dispatches_calls(&self) -> Result<bool> {
         const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: libc::c_uint = 0x4211;

@@ -24,6 +24,8 @@ fn facts() -> Vec<(String, u64)> {
     }
     structure!(
         "migrate_hello" Hello,
+        "migrate_cpu_time" CpuTime,
+        "migrate_process_time" ProcessTime,
         "migrate_thread" Thread,
         "migrate_read_threads" ReadThreads,
         "migrate_action" Action,
@@ -33,12 +35,16 @@ fn facts() -> Vec<(String, u64)> {
         "migrate_set_wait" SetWait,
         "migrate_set_next_timer" SetNextTimer,
         "migrate_watch" Watch,
+        "migrate_used" Used,
+        "migrate_set_cpu_time" SetCpuTime,
     );
     let numbers = [
         ("MIGRATE_VERSION", VERSION.into()),
         ("MIGRATE_CAN_SET_WAIT", CAN_SET_WAIT.into()),
         ("MIGRATE_CAN_SET_NEXT_TIMER", CAN_SET_NEXT_TIMER.into()),
         ("MIGRATE_CAN_WATCH", CAN_WATCH.into()),
+        ("MIGRATE_CAN_SET_CPU_TIME", CAN_SET_CPU_TIME.into()),
+        ("MIGRATE_MOST_CPU_TIME", MOST_CPU_TIME),
         ("MIGRATE_WAIT_SLEEP", WAIT_SLEEP.into()),
         ("MIGRATE_WAIT_POLL", WAIT_POLL.into()),
         ("MIGRATE_WAIT_FUTEX", WAIT_FUTEX.into()),
@@ -46,6 +52,7 @@ fn facts() -> Vec<(String, u64)> {
         ("MIGRATE_TRAPS", TRAPS.into()),
         ("MIGRATE_PORTS", PORTS.into()),
         ("MIGRATE_DISPATCHES", DISPATCHES.into()),
+        ("MIGRATE_IS_ON_CPU", IS_ON_CPU.into()),
         ("MIGRATE_TIMER_SIGNAL_WAITS", TIMER_SIGNAL_WAITS.into()),
         ("MIGRATE_TIMER_NOT_READ", TIMER_NOT_READ.into()),
         ("MIGRATE_MAY_UNDO", MAY_UNDO.into()),
@@ -55,6 +62,7 @@ fn facts() -> Vec<(String, u64)> {
         ("MIGRATE_SET_WAIT", SET_WAIT),
         ("MIGRATE_SET_NEXT_TIMER", SET_NEXT_TIMER),
         ("MIGRATE_WATCH", WATCH),
+        ("MIGRATE_SET_CPU_TIME", SET_CPU_TIME),
     ];
     facts.extend(numbers.map(|(name, value)| (name.to_owned(), value)));
     facts

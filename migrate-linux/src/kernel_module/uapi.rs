@@ -1,13 +1,17 @@
 //! The structures and numbers of kmod/uapi/migrate.h, which says what they mean; a test compares them.
 
 /// Version of the interface.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// In [`Hello::can`]: [`SET_WAIT`] works.
 pub const CAN_SET_WAIT: u32 = 1;
 /// In [`Hello::can`]: [`SET_NEXT_TIMER`] works.
 pub const CAN_SET_NEXT_TIMER: u32 = 2;
 /// In [`Hello::can`]: [`WATCH`] works.
 pub const CAN_WATCH: u32 = 4;
+/// In [`Hello::can`]: [`SET_CPU_TIME`] works.
+pub const CAN_SET_CPU_TIME: u32 = 8;
+/// Nanoseconds of CPU time, at most.
+pub const MOST_CPU_TIME: u64 = 1 << 62;
 /// In [`Thread::wait`] and [`SetWait::wait`].
 pub const WAIT_SLEEP: u32 = 1;
 /// Likewise.
@@ -20,6 +24,8 @@ pub const TRAPS: u32 = 1;
 pub const PORTS: u32 = 2;
 /// In [`Thread::unusual`].
 pub const DISPATCHES: u32 = 4;
+/// In [`Thread::unusual`].
+pub const IS_ON_CPU: u32 = 8;
 /// Supplementary groups that a record has room for.
 pub const GROUPS: usize = 32;
 /// In [`Timer::state`].
@@ -58,8 +64,28 @@ plain! {
         can: u32,
     }
 
+    /// `struct migrate_cpu_time`
+    struct CpuTime, 40 {
+        runtime: u64,
+        user: u64,
+        system: u64,
+        shown_user: u64,
+        shown_system: u64,
+    }
+
+    /// `struct migrate_process_time`
+    struct ProcessTime, 56 {
+        ended_runtime: u64,
+        ended_user: u64,
+        ended_system: u64,
+        shown_user: u64,
+        shown_system: u64,
+        children_user: u64,
+        children_system: u64,
+    }
+
     /// `struct migrate_thread`
-    struct Thread, 416 {
+    struct Thread, 456 {
         tid: i32,
         own_tid: i32,
         own_pid: i32,
@@ -97,10 +123,11 @@ plain! {
         cut_end: u64,
         cut_at: u64,
         cuts: u64,
+        used: CpuTime,
     }
 
     /// `struct migrate_read_threads`
-    struct ReadThreads, 48 {
+    struct ReadThreads, 104 {
         version: u32,
         record_size: u32,
         pid: i32,
@@ -110,6 +137,7 @@ plain! {
         boot_now: u64,
         count: u32,
         watched: u32,
+        used: ProcessTime,
     }
 
     /// `struct migrate_action`
@@ -181,6 +209,64 @@ plain! {
         version: u32,
         pid: i32,
     }
+
+    /// `struct migrate_used`
+    struct Used, 48 {
+        tid: i32,
+        reserved: u32,
+        used: CpuTime,
+    }
+
+    /// `struct migrate_set_cpu_time`
+    struct SetCpuTime, 80 {
+        version: u32,
+        record_size: u32,
+        pid: i32,
+        count: u32,
+        threads: u64,
+        used: ProcessTime,
+    }
+}
+
+impl CpuTime {
+    /// In the order of its fields.
+    pub fn to_words(self) -> [u64; 5] {
+        [self.runtime, self.user, self.system, self.shown_user, self.shown_system]
+    }
+
+    /// Likewise.
+    pub fn from_words([runtime, user, system, shown_user, shown_system]: [u64; 5]) -> CpuTime {
+        CpuTime { runtime, user, system, shown_user, shown_system }
+    }
+}
+
+impl ProcessTime {
+    /// In the order of its fields.
+    pub fn to_words(self) -> [u64; 7] {
+        [
+            self.ended_runtime,
+            self.ended_user,
+            self.ended_system,
+            self.shown_user,
+            self.shown_system,
+            self.children_user,
+            self.children_system,
+        ]
+    }
+
+    /// Likewise.
+    pub fn from_words(words: [u64; 7]) -> ProcessTime {
+        let [ended_runtime, ended_user, ended_system, shown_user, shown_system, children_user, children_system] = words;
+        ProcessTime {
+            ended_runtime,
+            ended_user,
+            ended_system,
+            shown_user,
+            shown_system,
+            children_user,
+            children_system,
+        }
+    }
 }
 
 /// MIGRATE_HELLO
@@ -195,3 +281,5 @@ pub const SET_WAIT: u64 = nix::request_code_write!(b'M', 0x63, size_of::<SetWait
 pub const WATCH: u64 = nix::request_code_write!(b'M', 0x65, size_of::<Watch>());
 /// MIGRATE_SET_NEXT_TIMER
 pub const SET_NEXT_TIMER: u64 = nix::request_code_write!(b'M', 0x64, size_of::<SetNextTimer>());
+/// MIGRATE_SET_CPU_TIME
+pub const SET_CPU_TIME: u64 = nix::request_code_write!(b'M', 0x66, size_of::<SetCpuTime>());

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "uapi/migrate.h"
+#include "check.h"
 
 #define ROOM 64
 #define THREADS 5
@@ -29,27 +29,9 @@
 						 .records = (uint64_t)records, __VA_ARGS__ })
 #define WHOLE(...) ((struct migrate_read_process){ .version = MIGRATE_VERSION, .record_size = sizeof *timers, .capacity = ROOM, \
 						   .timers = (uint64_t)timers, __VA_ARGS__ })
-#define EXPECT(what, ...) ((what) ? (void)0 : wrong(__LINE__, #what __VA_ARGS__))
-#define FAILS_WITH(error, call) ((call) == -1 && errno == (error) ? (void)0 : wrong(__LINE__, #call " does not fail with " #error))
 
 static struct migrate_thread records[ROOM];
 static struct migrate_timer timers[ROOM];
-static int device;
-static int failures;
-
-static void wrong(int line, const char *what)
-{
-	printf("kmod-check, line %d: %s (%s)\n", line, what, strerror(errno));
-	failures++;
-}
-
-static int64_t now(clockid_t clock)
-{
-	struct timespec time;
-
-	clock_gettime(clock, &time);
-	return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
 
 static void refusals(void)
 {
@@ -67,7 +49,7 @@ static void refusals(void)
 	watch.version = 0;
 	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_WATCH, &watch));
 	EXPECT(ioctl(device, MIGRATE_HELLO, &hello) == 0 && hello.version == MIGRATE_VERSION);
-	EXPECT(hello.can == (MIGRATE_CAN_SET_WAIT | MIGRATE_CAN_SET_NEXT_TIMER | MIGRATE_CAN_WATCH));
+	EXPECT(hello.can == (MIGRATE_CAN_SET_WAIT | MIGRATE_CAN_SET_NEXT_TIMER | MIGRATE_CAN_WATCH | MIGRATE_CAN_SET_CPU_TIME));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_HELLO, 8));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_THREADS, 8));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_PROCESS, 8));
@@ -205,7 +187,7 @@ static void threads(void)
 		EXPECT(told->clear_child_tid == (uint64_t)all[i].clear);
 		EXPECT(told->uid[0] == 0 && told->gid[3] == 0 && told->effective != 0 && told->seccomp == 0 && told->filters == 0);
 		EXPECT(told->parted == (i == 1 ? MIGRATE_OWN_DIRECTORIES : 0u));
-		EXPECT(told->unusual == 0 && told->cuts == 0 && told->cut_end == 0 && told->cut_at == 0);
+		EXPECT((told->unusual & ~MIGRATE_IS_ON_CPU) == 0 && told->cuts == 0 && told->cut_end == 0 && told->cut_at == 0);
 	}
 	/* The room is not left. */
 	memset(records, 0x5a, sizeof records);
@@ -410,12 +392,7 @@ int main(void)
 	int status;
 	pid_t pid;
 
-	setvbuf(stdout, NULL, _IONBF, 0);
-	device = open("/dev/migrate", O_RDWR | O_CLOEXEC);
-	if (device < 0) {
-		perror("/dev/migrate");
-		return 1;
-	}
+	open_device();
 	refusals();
 	without_privilege();
 	threads();

@@ -99,7 +99,7 @@ static void make(int which)
 /* A request may fail in these ways, whatever it was. */
 static void answered(int result, const char *what)
 {
-	static const int may[] = { ESRCH, EPERM, EFAULT, EINVAL, EPROTO, ESTALE, ENOMEM };
+	static const int may[] = { ESRCH, EPERM, EFAULT, EINVAL, EPROTO, ESTALE, ENOMEM, EOVERFLOW, EAGAIN };
 
 	if (result == 0) {
 		__sync_fetch_and_add(&shared->answered, 1);
@@ -140,6 +140,11 @@ static void ask(void)
 		struct migrate_set_wait wait = {
 			.version = MIGRATE_VERSION, .wait = rand() % 6, .tid = pid, .left = (int64_t)rand() * rand() * (rand() & 1 ? 1 : -1),
 		};
+		struct migrate_used used[] = { { .tid = pid, .used.runtime = rand() }, { .tid = pid + 1 } };
+		struct migrate_set_cpu_time cpu_time = {
+			.version = MIGRATE_VERSION, .record_size = sizeof *used, .pid = pid, .count = rand() % 3,
+			.threads = broken ? bad : (uint64_t)used, .used.ended_user = rand() % 4 ? rand() : (uint64_t)rand() << 32,
+		};
 		struct migrate_set_next_timer timer = { .version = MIGRATE_VERSION, .pid = pid, .id = rand() - rand() };
 
 		if (!shared->own || pid <= shared->own)
@@ -171,6 +176,7 @@ static void ask(void)
 			}
 			answered(ioctl(device, MIGRATE_SET_WAIT, &wait), "set a wait");
 			answered(ioctl(device, MIGRATE_SET_NEXT_TIMER, &timer), "set the next timer");
+			answered(ioctl(device, MIGRATE_SET_CPU_TIME, &cpu_time), "set the CPU time");
 			if (ptrace(PTRACE_DETACH, pid, NULL, 0) != 0 && kill(pid, SIGKILL) == 0)
 				waitpid(pid, NULL, __WALL);
 			break;
