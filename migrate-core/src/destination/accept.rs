@@ -18,7 +18,7 @@ use crate::plan::PidPolicy;
 use crate::proc::listing::name_of;
 use crate::protocol::message::Accepted;
 use crate::resources::file::listed;
-use crate::resources::process::posix_timers;
+use crate::resources::process::{cpu_time, posix_timers};
 
 /// Checks an offer. Ok: accepted but for the files, by number, whose content must be compared.
 pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
@@ -47,8 +47,10 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
     reasons.extend(reason);
     match reasons.is_empty() {
         true => {
-            let (any_timer_id, clocks) = (posix_timers::any_id_can_be_made(), HostClocks::now()?);
-            Ok((Accepted { pid_namespace, other_vdso, any_timer_id, clocks, warnings }, undecided))
+            let (any_timer_id, sets_cpu_time) = (posix_timers::any_id_can_be_made(), cpu_time::can_be_set());
+            let clocks = HostClocks::now()?;
+            let accepted = Accepted { pid_namespace, other_vdso, any_timer_id, sets_cpu_time, clocks, warnings };
+            Ok((accepted, undecided))
         }
         false => Err(Error::Refused(reasons)),
     }

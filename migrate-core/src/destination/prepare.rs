@@ -33,7 +33,9 @@ use crate::resources::file::{NewFiles, owner};
 use crate::resources::process::file_locks::{self, AT_ONCE, FileLock, LockKind};
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::posix_timers::TimerOwner;
-use crate::resources::process::{adjustments, attributes, limits, lock_future, memory_map, posix_timers, surroundings};
+use crate::resources::process::{
+    adjustments, attributes, cpu_time, limits, lock_future, memory_map, posix_timers, surroundings,
+};
 use crate::resources::thread::wait::{self, Given};
 use crate::resources::thread::{Credentials, cpu, parent_death};
 use crate::state::{Arrival, Named, StateDirectory};
@@ -126,6 +128,7 @@ pub fn prepare(
         &mut making.outside,
         &image.process.confinements,
     )?;
+    restore_cpu_times(&mut making, &mut others, &image)?;
     restore_first_thread(&mut making, &image, sent)?;
     let wait_clock = wait::Clock { sent_there: image.sent, sent };
     let waits = restore_waits(&mut making, &mut others, &mut image, wait_clock)?;
@@ -249,6 +252,14 @@ fn sent_here(image: &Final, clocks: Option<Offsets>, came: Instant) -> Result<In
     let since = Duration::from_nanos(passed.unsigned_abs());
     let sent = if passed < 0 { now.checked_add(since) } else { now.checked_sub(since) };
     Ok(sent.unwrap_or(came))
+}
+
+/// Before there are timers of CPU time: these expire by it.
+fn restore_cpu_times(making: &mut Making, others: &mut Standing, image: &Final) -> Result<()> {
+    let Some(times) = &image.process.cpu_times else { return Ok(()) };
+    let (first, _) = making.shell.first_thread()?;
+    let threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
+    times.restore(&threads, making.module.as_ref()).capturing(cpu_time::ROW.0)
 }
 
 /// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `sent`: when the image was.

@@ -101,7 +101,10 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     if let Some(loss) = parent_death::loss(threads.iter().map(|thread| thread.calls.parent_death)) {
         record.warn(loss);
     }
-    losses.extend(process_state.limits.take_off_cpu_time(|| cpu_time_of(subject.pid))?);
+    process_state.cpu_times = process.cpu_times.take();
+    if process_state.cpu_times.is_none() {
+        losses.extend(process_state.limits.take_off_cpu_time(|| cpu_time_of(subject.pid))?);
+    }
     let gadget = process.gadget;
     let image = Final {
         layout,
@@ -288,6 +291,7 @@ fn capture_tasks(
         adjustments: adjustments::capture(pid)?,
         limits: Limits(limits.map(|l| (l.soft, l.hard))),
         job_control: JobControl::default(),
+        cpu_times: None,
         posix_timers: PosixTimers::default(),
         confinements: confinement::capture(&process.threads, may_filter)?,
         calls,

@@ -134,7 +134,7 @@ fn kernel_state(subject: &mut Subject, options: &Options) -> &'static str {
         Ok(memory) => waits::look(subject, &memory),
         Err(_) => (false, false),
     };
-    let wanted = Wanted { threads: subject.status.threads, waits, anew };
+    let wanted = Wanted { threads: subject.status.threads, waits, anew, cpu_time: subject.sets_cpu_time };
     let source = Loading::begin(options.kernel_state, subject.pid, wanted).and_then(Loading::finish);
     source.ok().flatten().map_or("ptrace", |source| source.name())
 }

@@ -26,6 +26,7 @@ use crate::memory::send::PageSource;
 use crate::phase::Phase;
 use crate::proc::status::{Status, read_task_status};
 use crate::proc::timers::{PosixTimer, read_timers};
+use crate::resources::process::cpu_time::CpuTimes;
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::posix_timers;
 use crate::resources::thread::confinement::RISK;
@@ -40,6 +41,8 @@ pub struct FrozenProcess {
     pub status: Status,
     /// Whether it is stopped, and since it has been captured, whether a SIGCONT waits.
     pub job_control: JobControl,
+    /// The CPU time that it has used, if it can be set there.
+    pub cpu_times: Option<CpuTimes>,
     /// Its POSIX timers.
     pub timers: Vec<PosixTimer>,
     _leftover: Option<Leftover>,
@@ -86,12 +89,13 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     record.enter(Phase::Freeze);
     record.stands_still();
     let avoided = subject.vdso_to_keep_out_of();
-    let stopped = seized.and_then(|process| process.avoiding(avoided).stop());
+    let timed = subject.sets_cpu_time;
+    let stopped = seized.and_then(|process| process.avoiding(avoided).timed(timed).stop());
     drop(urgent);
     if let Some(stood) = stood {
         record.full_speed(stood);
     }
-    let Standstill { threads, status, stopped, leftover } = stopped?;
+    let Standstill { threads, status, stopped, cpu_times, leftover } = stopped?;
     // From here on it is on a processor for us alone.
     record.measure.stands(&threads);
     let suspended = suspend_seccomp(&threads);
@@ -103,6 +107,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         threads,
         status,
         job_control: JobControl { stopped, continued: false },
+        cpu_times,
         timers: Vec::new(),
         _leftover: Some(leftover),
         executor: None,
@@ -222,6 +227,7 @@ impl FrozenProcess {
             threads,
             status,
             job_control: JobControl::default(),
+            cpu_times: None,
             timers: Vec::new(),
             _leftover: None,
             executor: None,

@@ -38,6 +38,8 @@ pub struct Wanted {
     pub waits: bool,
     /// Among these are waits of which the kernel notes nothing: they have to be watched.
     pub anew: bool,
+    /// The CPU time that it has used can be set there.
+    pub cpu_time: bool,
 }
 
 impl Loading {
@@ -79,7 +81,7 @@ impl Loading {
                 Err(why) => {
                     let why: LinuxError = why;
                     tracing::debug!("{why}");
-                    (wanted.waits || wanted.threads >= MANY).then(|| Source::begin(probe)).flatten()
+                    (wanted.waits || wanted.cpu_time || wanted.threads >= MANY).then(|| Source::begin(probe)).flatten()
                 }
             },
         };

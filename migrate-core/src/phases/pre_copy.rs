@@ -94,7 +94,7 @@ impl<'r, 'o> Ready<'r, 'o> {
             objects: Mutex::default(),
         });
         let (waits, anew) = waits::look(&mut subject, &source.memory);
-        let wanted = Wanted { threads: subject.status.threads, waits, anew };
+        let wanted = Wanted { threads: subject.status.threads, waits, anew, cpu_time: subject.sets_cpu_time };
         subject.probe = Loading::begin(plan.options.kernel_state, subject.pid, wanted)?;
         let files = told_files::begin_files(plan.options.kernel_state, subject.pid, subject.files.count());
         let any = subject.files.has_terminals();

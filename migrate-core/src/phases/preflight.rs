@@ -100,6 +100,7 @@ pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
     };
     subject.keep_out_of_vdso = accepted.other_vdso;
     subject.any_timer_id = accepted.any_timer_id;
+    subject.sets_cpu_time = accepted.sets_cpu_time;
     if !subject.any_timer_id {
         let timers = read_timers(subject.pid).doing(|| format!("read the timers of {}", subject.pid))?;
         refuse(posix_timers::too_high(&timers).into_iter().collect())?;

@@ -26,6 +26,7 @@ use crate::proc::is_gone;
 use crate::proc::listing::read_tids;
 use crate::proc::stat::read_task_stat;
 use crate::proc::status::{Status, read_status, read_status_from, read_task_status};
+use crate::resources::process::cpu_time::{self, CpuTimes};
 use crate::resources::{FrozenThread, Shown};
 
 /// Below this many threads, a second OS thread would cost more than it saves.
@@ -43,6 +44,8 @@ pub struct SeizedProcess {
     saw_group_stop: Cell<bool>,
     /// Where no thread may be when it stands.
     avoided: Vec<Range<u64>>,
+    /// What CPU time it has used is to be read when it stands.
+    timed: bool,
     source: Source,
 }
 
@@ -65,6 +68,8 @@ pub struct Standstill {
     pub status: Status,
     /// It is stopped by job control.
     pub stopped: bool,
+    /// The CPU time that it has used, if that was asked for and is told.
+    pub cpu_times: Option<CpuTimes>,
     /// For being dropped once the process runs again: closing it takes time.
     pub leftover: Leftover,
 }
@@ -79,6 +84,7 @@ impl SeizedProcess {
             running: Vec::new(),
             saw_group_stop: Cell::new(false),
             avoided: Vec::new(),
+            timed: false,
             source,
         };
         process.seize_new()?;
@@ -88,6 +94,12 @@ impl SeizedProcess {
     /// No thread may be in the middle of this code when it stands: it runs on until it is out of it.
     pub fn avoiding(mut self, code: Vec<Range<u64>>) -> SeizedProcess {
         self.avoided = code;
+        self
+    }
+
+    /// Whether the CPU time that it has used is to be told when it stands.
+    pub fn timed(mut self, timed: bool) -> SeizedProcess {
+        self.timed = timed;
         self
     }
 
@@ -119,10 +131,11 @@ impl SeizedProcess {
     pub fn stop(mut self) -> Result<Standstill> {
         let pid = self.pid;
         let mut threads: Vec<FrozenThread> = Vec::with_capacity(self.running.len());
+        let mut records = Vec::new();
         let status = loop {
             let seized = std::mem::take(&mut self.running);
             threads.extend(match &self.source {
-                Source::AtOnce(source) => self.stop_told(seized, source)?,
+                Source::AtOnce(source) => self.stop_told(seized, source, &mut records)?,
                 Source::Text(statuses) => self.stop_seized(seized, statuses)?,
             });
             // Whose thread has ended may be another's number by now.
@@ -144,17 +157,27 @@ impl SeizedProcess {
         };
         // It may have been continued since.
         let stopped = self.saw_group_stop.get() && first.stopped.is_group_stopped()?;
-        Ok(Standstill { threads, status, stopped, leftover: Leftover { _source: self.source } })
+        let cpu_times = match &self.source {
+            Source::AtOnce(source) if self.timed => cpu_time::capture(&threads, records, || Ok(source.read()?))?,
+            _ => None,
+        };
+        Ok(Standstill { threads, status, stopped, cpu_times, leftover: Leftover { _source: self.source } })
     }
 
-    /// Stops each, and asks what all are.
-    fn stop_told(&self, seized: Vec<Seized>, source: &KernelStateSource) -> Result<Vec<FrozenThread>> {
+    /// Stops each, and asks what all are; `records` are these then.
+    fn stop_told(
+        &self,
+        seized: Vec<Seized>,
+        source: &KernelStateSource,
+        records: &mut Vec<ThreadRecord>,
+    ) -> Result<Vec<FrozenThread>> {
         let all = self.wait_for_all(seized, |_| ())?;
-        let records: HashMap<i32, ThreadRecord> = source.read()?.into_iter().map(|r| (r.seen_tid, r)).collect();
+        *records = source.read()?;
+        let by_tid: HashMap<i32, &ThreadRecord> = records.iter().map(|r| (r.seen_tid, r)).collect();
         let mut threads = Vec::with_capacity(all.len());
         for stopped in all {
             let tid = stopped.tid();
-            let record = records.get(&tid).copied();
+            let record = by_tid.get(&tid).map(|record| **record);
             record.iter().for_each(|record| stopped.is_as(record));
             threads.push(match record.and_then(|r| Some((r, Shown::by_record(r)?))) {
                 Some((record, shown)) => FrozenThread { stopped, pid: record.pid, tid: record.tid, shown },

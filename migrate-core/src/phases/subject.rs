@@ -66,6 +66,8 @@ pub struct Subject {
     pub keep_out_of_vdso: bool,
     /// The destination can make POSIX timers whatever their IDs are.
     pub any_timer_id: bool,
+    /// The destination can set the CPU time that it has used.
+    pub sets_cpu_time: bool,
     /// Those of its time namespace.
     pub clocks: Offsets,
     /// What it loses by moving.
@@ -255,6 +257,7 @@ impl Subject {
             vdso: None,
             keep_out_of_vdso: false,
             any_timer_id: true,
+            sets_cpu_time: false,
             one_machine: false,
             interrupted: BTreeMap::new(),
             boot_id: boot_id(),

@@ -81,6 +81,8 @@ pub struct Accepted {
     pub other_vdso: bool,
     /// POSIX timers can be made whatever their IDs are.
     pub any_timer_id: bool,
+    /// CPU time that has been used can be set.
+    pub sets_cpu_time: bool,
     /// The destination's clocks as this is sent.
     pub clocks: HostClocks,
     /// What the operator should know.

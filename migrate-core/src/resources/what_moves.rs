@@ -10,7 +10,7 @@ const IDENTITY: Row =
     ("identity", "PID, thread IDs, process group, session; in a new PID namespace where they are taken");
 const CALLS: Row = (
     "system calls in progress",
-    "sleeps, poll, select, epoll_wait, futex (with priority inheritance too), read, write, pause, sigsuspend, sigtimedwait go on; the program sees no EINTR. Those with a time-out end when they would have ended, with a warning where that cannot be known; the time-outs of sockets begin anew, and a wait for a point of CPU time takes longer",
+    "sleeps, poll, select, epoll_wait, futex (with priority inheritance too), read, write, pause, sigsuspend, sigtimedwait go on; the program sees no EINTR. Those with a time-out end when they would have ended, with a warning where that cannot be known; the time-outs of sockets begin anew, and a wait for a point of CPU time takes longer where that begins at 0",
 );
 const REST: Row = ("everything else", "refused before anything is touched, by name and with what to do about it");
 
@@ -38,7 +38,7 @@ pub fn rows() -> Vec<Row> {
         one(process::job_control::ROW),
         one(process::adjustments::ROW),
         one(process::limits::ROW),
-        one(process::limits::CPU_TIME),
+        one(process::cpu_time::ROW),
         one(process::surroundings::ROW),
         file::KINDS.to_vec(),
         one(file::owner::ROW),

@@ -4,8 +4,8 @@
 //! That of queued signals, when it is to be lower, is set by the process itself once its signals are queued: a program may lower it
 //! below what it has in the queue.
 //!
-//! A process's CPU time begins at 0 over there, and no kernel lets it be set. What it has used is therefore taken off RLIMIT_CPU, which
-//! the program can see: it is a warning.
+//! Where a process's CPU time begins at 0 over there ([`super::cpu_time`]), what it has used is taken off RLIMIT_CPU, which the program can
+//! see: it is a warning.
 
 use std::time::Duration;
 
@@ -20,11 +20,8 @@ use crate::resources::Row;
 /// What of it moves.
 pub const ROW: Row = (
     "resource limits",
-    "all sixteen, soft and hard, RLIMIT_CPU less what was used; a hard limit that may not be raised there is a warning",
+    "all sixteen, soft and hard, RLIMIT_CPU less what was used where CPU time begins at 0; a hard limit that may not be raised there is a warning",
 );
-/// What of it moves.
-pub const CPU_TIME: Row =
-    ("CPU time", "begins at 0: times, getrusage, CPU-time clocks; timers of it expire when they would have");
 
 /// What travels; see [`UNLIMITED`]. In the order of RLIMIT numbers, soft and hard.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -2,6 +2,7 @@
 
 pub mod adjustments;
 pub mod attributes;
+pub mod cpu_time;
 pub mod file_locks;
 mod handlers;
 mod interval_timers;
@@ -48,6 +49,8 @@ pub struct ProcessState {
     pub limits: limits::Limits,
     /// Whether it is stopped.
     pub job_control: job_control::JobControl,
+    /// What it has used. None: not known, or of no use there.
+    pub cpu_times: Option<cpu_time::CpuTimes>,
     /// Timers of timer_create.
     pub posix_timers: posix_timers::PosixTimers,
     /// Seccomp, of all threads.
