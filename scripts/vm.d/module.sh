@@ -55,6 +55,7 @@ add_module() {
     local name
     build_module "$2"
     cp "$cache/kmod/$2/migrate.ko" "$1/vm/modules/99-migrate.ko"
+    cp "$cache/kmod/$2/migrate.ko" "$1/vm"
     for name in check cpu_time stress; do cc -static -O1 -Wall -I"$repo/kmod" -o "$1/vm/kmod-$name" "$parts/kmod/$name.c" -pthread; done
     cp "$parts/tests/subjects" "$1/vm/test-subjects"
 }
