@@ -92,12 +92,14 @@ static long command(struct file *file, unsigned int command, unsigned long argum
 	case MIGRATE_READ_THREADS:
 	case MIGRATE_WATCH:
 		return about_watch(file->private_data, command, request);
-	case MIGRATE_READ_PROCESS:
-		return read_process(request);
+	case MIGRATE_READ_TIMERS:
+		return read_timers(request);
 	case MIGRATE_SET_WAIT:
 		return set_wait(request);
 	case MIGRATE_SET_NEXT_TIMER:
 		return set_next_timer(request);
+	case MIGRATE_SET_MISSED:
+		return set_missed(request);
 	case MIGRATE_SET_CPU_TIME:
 		return set_cpu_time(request);
 	}

@@ -53,10 +53,11 @@ bool watches(const struct watch *watch, struct task_struct *task);
 /* Of a thread of the process that it watches. */
 void read_cut(struct migrate_thread *to, struct watch *watch, const struct task_struct *task);
 
-/* threads.c, process.c */
+/* threads.c, timers.c */
 
 long read_threads(struct migrate_read_threads __user *request, struct watch *watch);
-long read_process(struct migrate_read_process __user *request);
+long read_timers(struct migrate_read_timers __user *request);
+long set_missed(const struct migrate_set_missed __user *from);
 void threads_init(void);
 
 #endif

@@ -124,54 +124,27 @@ struct migrate_read_threads {
 	struct migrate_process_time used; /* out */
 };
 
-struct migrate_action {
-	__u64 handler;
-	__u64 flags;
-	__u64 restorer;
-	__u64 mask;
-};
-
-struct migrate_interval {
-	__u64 left; /* 0: it is not set */
-	__u64 interval;
-};
-
 /* Bits of migrate_timer.state */
-#define MIGRATE_TIMER_SIGNAL_WAITS 1 /* it has expired, and its signal has not been taken */
-#define MIGRATE_TIMER_NOT_READ 2     /* of CPU time or of an alarm clock: `left` is not told */
+#define MIGRATE_TIMER_IS_SET 1
+#define MIGRATE_TIMER_NOT_READ 2 /* of CPU time or of an alarm clock: whether it is set, and `left`, is not told */
 
 struct migrate_timer {
 	__s32 id;
-	__s32 clock;
-	__s32 notify; /* sigev_notify */
-	__s32 signal;
-	__u64 value; /* sigev_value */
-	__u64 interval;
-	__u64 left; /* 0: it is not set, or has expired */
-	__s64 missed;	   /* expiries since the one whose signal waits */
-	__s64 missed_last; /* what timer_getoverrun says */
 	__u32 state;
-	__u32 reserved;
+	__u64 interval;
+	__s64 left;   /* below 0: it has expired so long ago, and is not moved on until its signal is taken, or somebody asks */
+	__s64 missed; /* expiries before `left`, since the one whose signal waits and without it; -1: that one is at `left` */
+	__s64 missed_last; /* what timer_getoverrun says */
 };
 
-/* Bits of migrate_read_process.has */
-#define MIGRATE_MAY_UNDO 1 /* it has used SEM_UNDO (semop(2)), or made threads, for which the kernel prepares to do so */
-
-struct migrate_read_process {
+struct migrate_read_timers {
 	__u32 version;	   /* MIGRATE_VERSION */
 	__u32 record_size; /* sizeof(struct migrate_timer) */
 	__s32 pid;
 	__u32 capacity; /* timers that there is room for */
 	__u64 timers;	/* address of that room */
 	__u32 count;	/* out: POSIX timers that there are */
-	__u32 has;	/* out: MIGRATE_MAY_UNDO */
-	__u64 brk_start; /* out */
-	__u64 brk;	 /* out */
-	__u64 shared_pending; /* out */
-	__s32 next_timer;     /* out: ID that the next POSIX timer may get; -1: not told */
 	__u32 reserved;
-	struct migrate_interval intervals[3]; /* out: ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF */
-	struct migrate_action actions[64];    /* out: of signal n at n-1 */
 };
 
 /*
@@ -193,6 +166,18 @@ struct migrate_set_next_timer {
 	__s32 pid;
 	__s32 id;
 	__u32 reserved;
+};
+
+/*
+ * Has timer_getoverrun(2) say this of a timer of a process, one thread of which is the caller's to trace and stopped, until it notifies
+ * again. EINVAL: there is no such timer, or no such number.
+ */
+struct migrate_set_missed {
+	__u32 version; /* MIGRATE_VERSION */
+	__s32 pid;
+	__s32 id;
+	__u32 reserved;
+	__s64 missed_last;
 };
 
 struct migrate_used {
@@ -223,11 +208,12 @@ struct migrate_watch {
 
 #define MIGRATE_HELLO _IOR('M', 0x60, struct migrate_hello)
 #define MIGRATE_READ_THREADS _IOWR('M', 0x61, struct migrate_read_threads)
-#define MIGRATE_READ_PROCESS _IOWR('M', 0x62, struct migrate_read_process)
+#define MIGRATE_READ_TIMERS _IOWR('M', 0x62, struct migrate_read_timers)
 #define MIGRATE_SET_WAIT _IOW('M', 0x63, struct migrate_set_wait)
 #define MIGRATE_SET_NEXT_TIMER _IOW('M', 0x64, struct migrate_set_next_timer)
 #define MIGRATE_WATCH _IOW('M', 0x65, struct migrate_watch)
 #define MIGRATE_SET_CPU_TIME _IOW('M', 0x66, struct migrate_set_cpu_time)
+#define MIGRATE_SET_MISSED _IOW('M', 0x67, struct migrate_set_missed)
 
 /* No gaps, nothing that another compiler could lay out otherwise. */
 #ifndef __cplusplus
@@ -236,11 +222,12 @@ _Static_assert(sizeof(struct migrate_cpu_time) == 40, "migrate_cpu_time");
 _Static_assert(sizeof(struct migrate_process_time) == 56, "migrate_process_time");
 _Static_assert(sizeof(struct migrate_thread) == 456, "migrate_thread");
 _Static_assert(sizeof(struct migrate_read_threads) == 104, "migrate_read_threads");
-_Static_assert(sizeof(struct migrate_timer) == 64, "migrate_timer");
-_Static_assert(sizeof(struct migrate_read_process) == 2160, "migrate_read_process");
+_Static_assert(sizeof(struct migrate_timer) == 40, "migrate_timer");
+_Static_assert(sizeof(struct migrate_read_timers) == 32, "migrate_read_timers");
 _Static_assert(sizeof(struct migrate_set_wait) == 24, "migrate_set_wait");
 _Static_assert(sizeof(struct migrate_set_next_timer) == 16, "migrate_set_next_timer");
 _Static_assert(sizeof(struct migrate_watch) == 8, "migrate_watch");
+_Static_assert(sizeof(struct migrate_set_missed) == 24, "migrate_set_missed");
 _Static_assert(sizeof(struct migrate_used) == 48, "migrate_used");
 _Static_assert(sizeof(struct migrate_set_cpu_time) == 80, "migrate_set_cpu_time");
 #endif

@@ -1,5 +1,6 @@
 //! The optional kernel module (kmod/), which tells of all threads of a process at once, and sets what nothing else can: when the wait of a
-//! new thread ends, the ID of the next POSIX timer, and the CPU time that has been used.
+//! new thread ends, the ID of the next POSIX
+//! timer and how often one was missed, and the CPU time that has been used.
 
 pub mod uapi;
 
@@ -8,8 +9,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use uapi::{
-    CpuTime, Hello, ProcessTime, ReadProcess, ReadThreads, SetCpuTime, SetNextTimer, SetWait, Thread, Timer, Used,
-    VERSION, Watch,
+    CpuTime, Hello, ProcessTime, ReadThreads, ReadTimers, SetCpuTime, SetMissed, SetNextTimer, SetWait, Thread, Timer,
+    Used, VERSION, Watch,
 };
 
 use crate::error::{Context, Error, Result};
@@ -27,15 +28,6 @@ const TRIES: usize = 8;
 pub struct KernelModule {
     device: File,
     can: u32,
-}
-
-/// What it knows of a process.
-#[derive(Debug)]
-pub struct ProcessRecord {
-    /// All but the timers.
-    pub process: Box<ReadProcess>,
-    /// Its POSIX timers.
-    pub timers: Vec<Timer>,
 }
 
 impl KernelModule {
@@ -88,26 +80,27 @@ impl KernelModule {
         Ok(records.iter().map(|record| recorded(record, &request)).collect())
     }
 
-    /// What the kernel knows of a process as a whole, now.
+    /// What the kernel knows of a process's POSIX timers, now. They stay as they are, and are in no order.
     ///
     /// # Errors
     /// As [`KernelModule::read_threads`].
-    pub fn read_process(&self, pid: i32) -> Result<ProcessRecord> {
-        let doing = || format!("read process {pid} by the kernel module");
-        let (timers, process) = with_room(Timer::ZERO, doing, |timers| {
-            let mut process = Box::new(ReadProcess {
+    pub fn read_timers(&self, pid: i32) -> Result<Vec<Timer>> {
+        let doing = || format!("read the timers of process {pid} by the kernel module");
+        let (timers, ()) = with_room(Timer::ZERO, doing, |timers| {
+            let mut request = ReadTimers {
                 version: VERSION,
                 record_size: size_of::<Timer>() as u32,
                 pid,
                 capacity: timers.len() as u32,
                 timers: timers.as_mut_ptr() as u64,
-                ..ReadProcess::ZERO
-            });
+                count: 0,
+                reserved: 0,
+            };
             // SAFETY: its structure, and it writes at most so many timers, of which every pattern of bits is one.
-            unsafe { self.call(uapi::READ_PROCESS, &mut *process) }?;
-            Ok((process.count, process))
+            unsafe { self.call(uapi::READ_TIMERS, &mut request) }?;
+            Ok((request.count, ()))
         })?;
-        Ok(ProcessRecord { process, timers })
+        Ok(timers)
     }
 
     /// Has the wait that a thread has been interrupted in end so many nanoseconds from now; below 0: it is over. `call` is its number.
@@ -165,6 +158,18 @@ impl KernelModule {
         // SAFETY: this request reads this structure.
         let set = unsafe { self.call(uapi::SET_NEXT_TIMER, &mut request) };
         set.doing(|| format!("set the next timer ID of process {pid} by the kernel module"))
+    }
+
+    /// Has timer_getoverrun(2) say this of a timer of a process, of which this is a thread, until it notifies again.
+    ///
+    /// # Errors
+    /// This OS thread does not trace it, there is no such timer, or it is below 0 or too much (`INT_MAX`).
+    pub fn set_missed(&self, thread: &Stopped, id: i32, missed_last: i64) -> Result<()> {
+        let pid = thread.tid();
+        let mut request = SetMissed { version: VERSION, pid, id, reserved: 0, missed_last };
+        // SAFETY: this request reads this structure.
+        let set = unsafe { self.call(uapi::SET_MISSED, &mut request) };
+        set.doing(|| format!("set how often timer {id} of process {pid} was missed by the kernel module"))
     }
 
     /// Whether [`KernelModule::set_cpu_time`] works on this kernel.

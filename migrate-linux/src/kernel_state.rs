@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel_module::KernelModule;
+use crate::kernel_module::uapi::Timer;
 use crate::thread_probe::{BoundProbe, ThreadRecord, tell_time};
 
 /// A way of asking, bound to one process.
@@ -40,5 +41,16 @@ impl KernelStateSource {
         }?;
         tell_time(&mut records);
         Ok(records)
+    }
+
+    /// What the kernel knows of its POSIX timers, now, as far as this tells.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn read_timers(&self) -> Result<Vec<Timer>> {
+        match self {
+            KernelStateSource::Iterator(_) => Ok(Vec::new()),
+            KernelStateSource::Module { module, pid, .. } => module.read_timers(*pid),
+        }
     }
 }

@@ -240,6 +240,12 @@ impl TimerOwner for NewTimers<'_> {
         let (first, _) = self.shell.first_thread()?;
         Ok(module.set_next_timer(first, id).map(|()| true)?)
     }
+
+    fn set_missed(&mut self, id: i32, missed: i64) -> Result<bool> {
+        let Some(module) = self.module else { return Ok(false) };
+        let (first, _) = self.shell.first_thread()?;
+        Ok(module.set_missed(first, id, missed).map(|()| true)?)
+    }
 }
 
 /// When the image was sent, so that each timer and wait ends when the process's own clock shows its end: the way is counted as that clock
@@ -274,7 +280,8 @@ fn restore_first_thread(making: &mut Making, image: &Final, sent: Instant) -> Re
         // Its handlers must be there before a timer can expire.
         making.shell.run(&std::mem::take(&mut batch))?;
         let mut process = NewTimers { shell: &mut making.shell, module: making.module.as_ref() };
-        timers.restore(sent.elapsed(), &mut process).capturing(posix_timers::ROW.0)?;
+        let losses = timers.restore(sent.elapsed(), &mut process).capturing(posix_timers::ROW.0)?;
+        making.outside.warnings.extend(losses);
     }
     // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();

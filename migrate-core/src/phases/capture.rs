@@ -96,14 +96,14 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     process.job_control = JobControl::take_out(process.job_control.stopped, queues);
     process_state.job_control = process.job_control;
     let signals = Read::of(&process_state, &threads);
-    let mut losses;
-    (process_state.posix_timers, losses) = timers.image(&process.timers, &process.threads)?;
+    process_state.posix_timers = timers.image(&process.timers, &process.threads)?;
     if let Some(loss) = parent_death::loss(threads.iter().map(|thread| thread.calls.parent_death)) {
         record.warn(loss);
     }
     process_state.cpu_times = process.cpu_times.take();
     if process_state.cpu_times.is_none() {
-        losses.extend(process_state.limits.take_off_cpu_time(|| cpu_time_of(subject.pid))?);
+        let loss = process_state.limits.take_off_cpu_time(|| cpu_time_of(subject.pid))?;
+        loss.into_iter().for_each(|loss| record.warn(loss));
     }
     let gadget = process.gadget;
     let image = Final {
@@ -124,7 +124,6 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     // Ending the dirty tracking takes 25 ms a GiB: later.
     undo.held.pages = Some(pages);
     record.step("capture");
-    losses.into_iter().for_each(|loss| record.warn(loss));
     Ok(Captured { record, undo, subject, image, signals, timers_since, counted })
 }
 
@@ -197,8 +196,9 @@ fn cpu_time_of(pid: i32) -> Result<Duration> {
 
 /// Before the signals are read that wait: one that expires in between is found among these.
 fn capture_timers(process: &mut FrozenProcess) -> Result<Told> {
+    let known = process.told_timers()?;
     let timers = std::mem::take(&mut process.timers);
-    let told = posix_timers::ask(&timers, |batch| process.run(batch)).capturing(posix_timers::ROW.0);
+    let told = posix_timers::ask(&timers, &known, |batch| process.run(batch)).capturing(posix_timers::ROW.0);
     process.timers = timers;
     told
 }

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
+use migrate_linux::kernel_module::uapi::Timer;
 use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
 use migrate_linux::sched::Urgent;
@@ -45,7 +46,7 @@ pub struct FrozenProcess {
     pub cpu_times: Option<CpuTimes>,
     /// Its POSIX timers.
     pub timers: Vec<PosixTimer>,
-    _leftover: Option<Leftover>,
+    leftover: Option<Leftover>,
     /// In it, once it is there.
     pub executor: Option<Executor>,
     /// Address of a `syscall` instruction in its code.
@@ -109,7 +110,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         job_control: JobControl { stopped, continued: false },
         cpu_times,
         timers: Vec::new(),
-        _leftover: Some(leftover),
+        leftover: Some(leftover),
         executor: None,
         gadget: 0,
         pinned: false,
@@ -229,7 +230,7 @@ impl FrozenProcess {
             job_control: JobControl::default(),
             cpu_times: None,
             timers: Vec::new(),
-            _leftover: None,
+            leftover: None,
             executor: None,
             gadget,
             pinned: false,
@@ -262,6 +263,14 @@ impl FrozenProcess {
         first.swallow_pending(nix::libc::SIGSTOP)?;
         // The SIGSTOP has taken it back.
         if continued { send(first.tid(), Signal::SIGCONT).doing(|| "send SIGCONT again".into()) } else { Ok(()) }
+    }
+
+    /// What is told of its POSIX timers without asking it.
+    pub fn told_timers(&self) -> Result<Vec<Timer>> {
+        match &self.leftover {
+            Some(leftover) if !self.timers.is_empty() => leftover.timers(),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Behind the executor's last byte.

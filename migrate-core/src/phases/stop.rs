@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use migrate_linux::error::Error as LinuxError;
+use migrate_linux::kernel_module::uapi::Timer;
 use migrate_linux::kernel_state::KernelStateSource;
 use migrate_linux::thread_probe::ThreadRecord;
 use migrate_linux::tracee::{Seized, Stop, Stopped};
@@ -57,7 +58,17 @@ enum Source {
 
 /// What was read from: many files, or what watches waits.
 pub struct Leftover {
-    _source: Source,
+    source: Source,
+}
+
+impl Leftover {
+    /// What the kernel knows of its POSIX timers, as far as that is told without asking the process.
+    pub fn timers(&self) -> Result<Vec<Timer>> {
+        match &self.source {
+            Source::AtOnce(source) => Ok(source.read_timers()?),
+            Source::Text(_) => Ok(Vec::new()),
+        }
+    }
 }
 
 /// A process of which every thread stands.
@@ -161,7 +172,7 @@ impl SeizedProcess {
             Source::AtOnce(source) if self.timed => cpu_time::capture(&threads, records, || Ok(source.read()?))?,
             _ => None,
         };
-        Ok(Standstill { threads, status, stopped, cpu_times, leftover: Leftover { _source: self.source } })
+        Ok(Standstill { threads, status, stopped, cpu_times, leftover: Leftover { source: self.source } })
     }
 
     /// Stops each, and asks what all are; `records` are these then.

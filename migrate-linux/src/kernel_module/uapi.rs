@@ -29,11 +29,9 @@ pub const IS_ON_CPU: u32 = 8;
 /// Supplementary groups that a record has room for.
 pub const GROUPS: usize = 32;
 /// In [`Timer::state`].
-pub const TIMER_SIGNAL_WAITS: u32 = 1;
+pub const TIMER_IS_SET: u32 = 1;
 /// In [`Timer::state`].
 pub const TIMER_NOT_READ: u32 = 2;
-/// In [`ReadProcess::has`].
-pub const MAY_UNDO: u32 = 1;
 
 /// Structures of which every pattern of bits is one: integers without gaps, made and read by the kernel as bytes.
 macro_rules! plain {
@@ -140,51 +138,25 @@ plain! {
         used: ProcessTime,
     }
 
-    /// `struct migrate_action`
-    struct Action, 32 {
-        handler: u64,
-        flags: u64,
-        restorer: u64,
-        mask: u64,
-    }
-
-    /// `struct migrate_interval`
-    struct Interval, 16 {
-        left: u64,
-        interval: u64,
-    }
-
     /// `struct migrate_timer`
-    struct Timer, 64 {
+    struct Timer, 40 {
         id: i32,
-        clock: i32,
-        notify: i32,
-        signal: i32,
-        value: u64,
+        state: u32,
         interval: u64,
-        left: u64,
+        left: i64,
         missed: i64,
         missed_last: i64,
-        state: u32,
-        reserved: u32,
     }
 
-    /// `struct migrate_read_process`
-    struct ReadProcess, 2160 {
+    /// `struct migrate_read_timers`
+    struct ReadTimers, 32 {
         version: u32,
         record_size: u32,
         pid: i32,
         capacity: u32,
         timers: u64,
         count: u32,
-        has: u32,
-        brk_start: u64,
-        brk: u64,
-        shared_pending: u64,
-        next_timer: i32,
         reserved: u32,
-        intervals: [Interval; 3],
-        actions: [Action; 64],
     }
 
     /// `struct migrate_set_wait`
@@ -208,6 +180,15 @@ plain! {
     struct Watch, 8 {
         version: u32,
         pid: i32,
+    }
+
+    /// `struct migrate_set_missed`
+    struct SetMissed, 24 {
+        version: u32,
+        pid: i32,
+        id: i32,
+        reserved: u32,
+        missed_last: i64,
     }
 
     /// `struct migrate_used`
@@ -273,8 +254,8 @@ impl ProcessTime {
 pub const HELLO: u64 = nix::request_code_read!(b'M', 0x60, size_of::<Hello>());
 /// MIGRATE_READ_THREADS
 pub const READ_THREADS: u64 = nix::request_code_readwrite!(b'M', 0x61, size_of::<ReadThreads>());
-/// MIGRATE_READ_PROCESS
-pub const READ_PROCESS: u64 = nix::request_code_readwrite!(b'M', 0x62, size_of::<ReadProcess>());
+/// MIGRATE_READ_TIMERS
+pub const READ_TIMERS: u64 = nix::request_code_readwrite!(b'M', 0x62, size_of::<ReadTimers>());
 /// MIGRATE_SET_WAIT
 pub const SET_WAIT: u64 = nix::request_code_write!(b'M', 0x63, size_of::<SetWait>());
 /// MIGRATE_WATCH
@@ -283,3 +264,5 @@ pub const WATCH: u64 = nix::request_code_write!(b'M', 0x65, size_of::<Watch>());
 pub const SET_NEXT_TIMER: u64 = nix::request_code_write!(b'M', 0x64, size_of::<SetNextTimer>());
 /// MIGRATE_SET_CPU_TIME
 pub const SET_CPU_TIME: u64 = nix::request_code_write!(b'M', 0x66, size_of::<SetCpuTime>());
+/// MIGRATE_SET_MISSED
+pub const SET_MISSED: u64 = nix::request_code_write!(b'M', 0x67, size_of::<SetMissed>());

@@ -11,12 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
-#include <sys/sem.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,8 +24,8 @@
 #define THREADS 5
 #define ALL(...) ((struct migrate_read_threads){ .version = MIGRATE_VERSION, .record_size = sizeof *records, .capacity = ROOM, \
 						 .records = (uint64_t)records, __VA_ARGS__ })
-#define WHOLE(...) ((struct migrate_read_process){ .version = MIGRATE_VERSION, .record_size = sizeof *timers, .capacity = ROOM, \
-						   .timers = (uint64_t)timers, __VA_ARGS__ })
+#define TIMERS(...) ((struct migrate_read_timers){ .version = MIGRATE_VERSION, .record_size = sizeof *timers, .capacity = ROOM, \
+						  .timers = (uint64_t)timers, __VA_ARGS__ })
 
 static struct migrate_thread records[ROOM];
 static struct migrate_timer timers[ROOM];
@@ -37,7 +34,7 @@ static void refusals(void)
 {
 	struct migrate_hello hello;
 	struct migrate_read_threads all;
-	struct migrate_read_process whole;
+	struct migrate_read_timers whole;
 	struct migrate_set_wait wait = { .version = MIGRATE_VERSION, .wait = MIGRATE_WAIT_SLEEP, .tid = getpid() };
 	struct migrate_set_next_timer timer = { .version = MIGRATE_VERSION, .pid = getpid() };
 	struct migrate_watch watch = { .version = MIGRATE_VERSION, .pid = 2 };
@@ -52,7 +49,7 @@ static void refusals(void)
 	EXPECT(hello.can == (MIGRATE_CAN_SET_WAIT | MIGRATE_CAN_SET_NEXT_TIMER | MIGRATE_CAN_WATCH | MIGRATE_CAN_SET_CPU_TIME));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_HELLO, 8));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_THREADS, 8));
-	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_PROCESS, 8));
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_READ_TIMERS, 8));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_SET_WAIT, 8));
 	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_SET_NEXT_TIMER, 8));
 	FAILS_WITH(ENOTTY, ioctl(device, _IO('M', 0x7f)));
@@ -72,12 +69,12 @@ static void refusals(void)
 	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_READ_THREADS, &all));
 	all = ALL(.pid = 2); /* kthreadd */
 	FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_THREADS, &all));
-	whole = WHOLE(.pid = 2);
-	FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_PROCESS, &whole));
-	whole = WHOLE(.pid = getpid(), .version = 0);
-	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_READ_PROCESS, &whole));
-	whole = WHOLE(.pid = getpid(), .reserved = 1);
-	FAILS_WITH(EINVAL, ioctl(device, MIGRATE_READ_PROCESS, &whole));
+	whole = TIMERS(.pid = 2);
+	FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_TIMERS, &whole));
+	whole = TIMERS(.pid = getpid(), .version = 0);
+	FAILS_WITH(EPROTO, ioctl(device, MIGRATE_READ_TIMERS, &whole));
+	whole = TIMERS(.pid = getpid(), .reserved = 1);
+	FAILS_WITH(EINVAL, ioctl(device, MIGRATE_READ_TIMERS, &whole));
 	/* Not traced; not even by itself. */
 	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_WAIT, &wait));
 	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_NEXT_TIMER, &timer));
@@ -95,7 +92,7 @@ static void without_privilege(void)
 
 	if (pid == 0) {
 		struct migrate_read_threads all = ALL(.pid = 1);
-		struct migrate_read_process whole = WHOLE(.pid = getppid());
+		struct migrate_read_timers whole = TIMERS(.pid = getppid());
 		struct migrate_watch watch = { .version = MIGRATE_VERSION, .pid = getpid() };
 
 		if (setresgid(1000, 1000, 1000) != 0 || setresuid(1000, 1000, 1000) != 0)
@@ -104,7 +101,7 @@ static void without_privilege(void)
 		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_THREADS, &all));
 		all = ALL(.pid = getpid());
 		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_THREADS, &all));
-		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_PROCESS, &whole));
+		FAILS_WITH(EPERM, ioctl(device, MIGRATE_READ_TIMERS, &whole));
 		FAILS_WITH(EPERM, ioctl(device, MIGRATE_WATCH, &watch));
 		_exit(failures);
 	}
@@ -204,68 +201,97 @@ static void threads(void)
 		pthread_join(made[i], NULL);
 }
 
-static void handler(int signal) { (void)signal; }
-
-static void process(void)
+static struct migrate_timer *timer_of(timer_t id)
 {
-	struct kernel_action { uint64_t handler, flags, restorer, mask; } action;
-	struct sigaction mine = { .sa_handler = handler, .sa_flags = SA_RESTART | SA_ONSTACK };
-	struct itimerval real = { { 7, 0 }, { 1000, 0 } }, virtual = { { 3, 0 }, { 500, 0 } };
-	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2, .sigev_value.sival_ptr = (void *)0x1234567 };
-	struct itimerspec often = { { 0, 1000000 }, { 0, 1000000 } }, late = { { 0, 0 }, { 100, 0 } };
-	struct migrate_read_process whole = WHOLE(.pid = getpid());
-	int set = semget(IPC_PRIVATE, 1, 0600);
-	struct sembuf raise = { .sem_op = 1, .sem_flg = SEM_UNDO };
-	timer_t first, second;
-	sigset_t blocked;
+	for (int i = 0; i < ROOM; i++)
+		if (timers[i].id == *(int *)&id)
+			return &timers[i];
+	wrong(__LINE__, "a timer is missing");
+	return &timers[0];
+}
 
-	EXPECT(ioctl(device, MIGRATE_READ_PROCESS, &whole) == 0 && whole.count == 0 && whole.has == 0);
-	sigemptyset(&mine.sa_mask);
-	sigaddset(&mine.sa_mask, SIGINT);
-	sigaction(SIGUSR1, &mine, NULL);
-	signal(SIGPIPE, SIG_IGN);
+/* In a process of its own, which its parent traces: `told` is what it has the parent know. */
+static void with_timers(int go, int told)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2 };
+	struct itimerspec often = { { 0, 10000000 }, { 0, 10000000 } }, late = { { 0, 0 }, { 100, 0 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct migrate_read_timers all = TIMERS(.pid = getpid());
+	timer_t waits, silent, off, cpu, once;
+	sigset_t blocked;
+	siginfo_t info;
+	char byte;
+
+	EXPECT(ioctl(device, MIGRATE_READ_TIMERS, &all) == 0 && all.count == 0);
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
-	setitimer(ITIMER_REAL, &real, NULL);
-	setitimer(ITIMER_VIRTUAL, &virtual, NULL);
-	EXPECT(semop(set, &raise, 1) == 0);
 	/* SIGUSR2 comes once, and is missed from then on. */
-	EXPECT(timer_create(CLOCK_MONOTONIC, &event, &first) == 0 && timer_settime(first, 0, &often, NULL) == 0);
+	EXPECT(timer_create(CLOCK_MONOTONIC, &event, &waits) == 0 && timer_settime(waits, 0, &often, NULL) == 0);
+	EXPECT(timer_create(CLOCK_REALTIME, &event, &off) == 0 && timer_settime(off, 0, &late, NULL) == 0 && timer_settime(off, 0, &never, NULL) == 0);
+	EXPECT(timer_create(CLOCK_TAI, &event, &once) == 0 && timer_settime(once, 0, &late, NULL) == 0);
+	EXPECT(timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &cpu) == 0 && timer_settime(cpu, 0, &late, NULL) == 0);
 	event.sigev_notify = SIGEV_NONE;
-	EXPECT(timer_create(CLOCK_BOOTTIME, &event, &second) == 0 && timer_settime(second, 0, &late, NULL) == 0);
-	usleep(50000);
-	EXPECT(ioctl(device, MIGRATE_READ_PROCESS, &whole) == 0);
-	for (int i = 0; i < 64; i++) {
-		EXPECT(syscall(SYS_rt_sigaction, i + 1, NULL, &action, 8) == 0);
-		EXPECT(memcmp(&action, &whole.actions[i], sizeof action) == 0);
-	}
-	EXPECT(whole.brk == (uint64_t)syscall(SYS_brk, 0) && whole.brk_start <= whole.brk && whole.brk_start != 0);
-	EXPECT(whole.intervals[0].interval == 7000000000 && whole.intervals[0].left < 1000000000000 && whole.intervals[0].left > 900000000000);
-	EXPECT(whole.intervals[1].interval == 3000000000 && whole.intervals[1].left <= 501000000000 && whole.intervals[1].left > 400000000000);
-	EXPECT(whole.intervals[2].interval == 0 && whole.intervals[2].left == 0);
-	EXPECT(whole.shared_pending == 1u << (SIGUSR2 - 1));
-	EXPECT(whole.has == MIGRATE_MAY_UNDO);
-	EXPECT(whole.count == 2 && whole.next_timer == 2);
+	EXPECT(timer_create(CLOCK_BOOTTIME, &event, &silent) == 0 && timer_settime(silent, 0, &late, NULL) == 0);
+	usleep(100000);
+	EXPECT(ioctl(device, MIGRATE_READ_TIMERS, &all) == 0 && all.count == 5);
+	EXPECT(timer_of(waits)->interval == 10000000 && timer_of(waits)->state == MIGRATE_TIMER_IS_SET && timer_of(waits)->missed_last == 0);
+	/* Nothing has been counted yet: it stands where it has expired first. */
+	EXPECT(timer_of(waits)->missed == -1 && timer_of(waits)->left < -80000000 && timer_of(waits)->left > -1000000000);
+	EXPECT(timer_of(off)->state == 0 && timer_of(off)->left == 0 && timer_of(off)->interval == 0);
+	EXPECT(timer_of(cpu)->state == MIGRATE_TIMER_NOT_READ && timer_of(cpu)->left == 0);
 	for (int i = 0; i < 2; i++) {
-		const struct migrate_timer *timer = &timers[i];
+		const struct migrate_timer *timer = timer_of(i ? silent : once);
 
-		EXPECT(timer->value == 0x1234567 && timer->signal == SIGUSR2);
-		if (timer->id == 0) {
-			EXPECT(timer->clock == CLOCK_MONOTONIC && timer->notify == SIGEV_SIGNAL && timer->interval == 1000000);
-			EXPECT(timer->state == MIGRATE_TIMER_SIGNAL_WAITS);
-		} else {
-			EXPECT(timer->id == 1 && timer->clock == CLOCK_BOOTTIME && timer->notify == SIGEV_NONE && timer->interval == 0);
-			EXPECT(timer->left > 90000000000 && timer->left <= 100000000000 && timer->state == 0);
-		}
+		EXPECT(timer->state == MIGRATE_TIMER_IS_SET && timer->interval == 0 && timer->left > 90000000000 && timer->left < 100000000000);
 	}
+	/* Asked for, it is moved on. */
+	EXPECT(timer_gettime(waits, &often) == 0);
+	EXPECT(ioctl(device, MIGRATE_READ_TIMERS, &all) == 0);
+	EXPECT(timer_of(waits)->missed >= 8 && timer_of(waits)->left > -80000000 && timer_of(waits)->left <= 10000000);
+	EXPECT(sigwaitinfo(&blocked, &info) == SIGUSR2 && info.si_overrun > 8);
+	EXPECT(ioctl(device, MIGRATE_READ_TIMERS, &all) == 0 && timer_of(waits)->missed_last == info.si_overrun);
 	memset(timers, 0x5a, sizeof timers);
-	whole = WHOLE(.pid = getpid(), .capacity = 1);
-	EXPECT(ioctl(device, MIGRATE_READ_PROCESS, &whole) == 0 && whole.count == 2);
+	all = TIMERS(.pid = getpid(), .capacity = 1);
+	EXPECT(ioctl(device, MIGRATE_READ_TIMERS, &all) == 0 && all.count == 5);
 	EXPECT(timers[0].id != 0x5a5a5a5a && timers[1].id == 0x5a5a5a5a);
-	timer_delete(first);
-	timer_delete(second);
-	semctl(set, 0, IPC_RMID);
+	EXPECT(timer_settime(waits, 0, &never, NULL) == 0 && timer_getoverrun(waits) == 0);
+	EXPECT(write(told, &waits, sizeof waits) == sizeof waits && read(go, &byte, 1) == 1);
+	EXPECT(timer_getoverrun(waits) == 4711 && timer_getoverrun(once) == 0);
+	_exit(failures != 0);
+}
+
+static void missed(void)
+{
+	struct migrate_set_missed set = { .version = MIGRATE_VERSION, .missed_last = 4711 };
+	int go[2], told[2], status;
+	timer_t timer;
+	pid_t pid;
+
+	EXPECT(pipe(go) == 0 && pipe(told) == 0);
+	pid = fork();
+	if (pid == 0)
+		with_timers(go[0], told[1]);
+	EXPECT(read(told[0], &timer, sizeof timer) == sizeof timer);
+	set.pid = pid;
+	set.id = *(int *)&timer;
+	FAILS_WITH(EFAULT, ioctl(device, MIGRATE_SET_MISSED, 8));
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_MISSED, &set)); /* nobody traces it */
+	EXPECT(ptrace(PTRACE_SEIZE, pid, NULL, 0) == 0);
+	FAILS_WITH(ESRCH, ioctl(device, MIGRATE_SET_MISSED, &set)); /* it runs */
+	EXPECT(ptrace(PTRACE_INTERRUPT, pid, NULL, 0) == 0 && waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	for (int bad = 0; bad < 5; bad++) {
+		struct migrate_set_missed wrong_one = set;
+
+		wrong_one.version += bad == 0;
+		wrong_one.reserved = bad == 1;
+		wrong_one.id += 100 * (bad == 2);
+		if (bad >= 3)
+			wrong_one.missed_last = bad == 3 ? -1 : 1ll << 31;
+		FAILS_WITH(bad == 0 ? EPROTO : EINVAL, ioctl(device, MIGRATE_SET_MISSED, &wrong_one));
+	}
+	EXPECT(ioctl(device, MIGRATE_SET_MISSED, &set) == 0);
+	EXPECT(ptrace(PTRACE_DETACH, pid, NULL, 0) == 0 && write(go[1], "", 1) == 1);
+	EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
 /* What a child waits in, for 1000 s; then, if it was told to, it makes a timer, and ends with that one's ID. */
@@ -389,21 +415,12 @@ static void watch(void)
 
 int main(void)
 {
-	int status;
-	pid_t pid;
-
 	open_device();
 	refusals();
 	without_privilege();
 	threads();
 	watch();
-	/* In a process that has never had threads. */
-	pid = fork();
-	if (pid == 0) {
-		process();
-		_exit(failures != 0);
-	}
-	EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+	missed();
 	wait_end(0, MIGRATE_WAIT_SLEEP, 200000000);
 	wait_end(1, MIGRATE_WAIT_SLEEP, 200000000);
 	wait_end(2, MIGRATE_WAIT_POLL, 200500000);

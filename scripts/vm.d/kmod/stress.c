@@ -133,7 +133,7 @@ static void ask(void)
 			.version = MIGRATE_VERSION + (rand() % 16 == 0), .record_size = sizeof *threads, .pid = pid,
 			.capacity = broken && rand() & 1 ? UINT32_MAX : rand() % (ROOM + 1), .records = broken ? bad : (uint64_t)threads,
 		};
-		struct migrate_read_process process = {
+		struct migrate_read_timers of_process = {
 			.version = MIGRATE_VERSION, .record_size = sizeof *timers + (rand() % 16 == 0), .pid = pid,
 			.capacity = broken && rand() & 1 ? UINT32_MAX : rand() % (ROOM + 1), .timers = broken ? bad : (uint64_t)timers,
 		};
@@ -145,6 +145,7 @@ static void ask(void)
 			.version = MIGRATE_VERSION, .record_size = sizeof *used, .pid = pid, .count = rand() % 3,
 			.threads = broken ? bad : (uint64_t)used, .used.ended_user = rand() % 4 ? rand() : (uint64_t)rand() << 32,
 		};
+		struct migrate_set_missed missed = { .version = MIGRATE_VERSION, .pid = pid, .id = rand() % 4, .missed_last = rand() % 4 ? rand() : -1 };
 		struct migrate_set_next_timer timer = { .version = MIGRATE_VERSION, .pid = pid, .id = rand() - rand() };
 
 		if (!shared->own || pid <= shared->own)
@@ -162,7 +163,7 @@ static void ask(void)
 			break;
 		case 2:
 		case 3:
-			answered(ioctl(device, MIGRATE_READ_PROCESS, &process), "read a process");
+			answered(ioctl(device, MIGRATE_READ_TIMERS, &of_process), "read timers");
 			break;
 		case 4:
 			answered(ioctl(device, MIGRATE_READ_THREADS, (void *)bad), "read threads, bad request");
@@ -176,6 +177,7 @@ static void ask(void)
 			}
 			answered(ioctl(device, MIGRATE_SET_WAIT, &wait), "set a wait");
 			answered(ioctl(device, MIGRATE_SET_NEXT_TIMER, &timer), "set the next timer");
+			answered(ioctl(device, MIGRATE_SET_MISSED, &missed), "set how often a timer was missed");
 			answered(ioctl(device, MIGRATE_SET_CPU_TIME, &cpu_time), "set the CPU time");
 			if (ptrace(PTRACE_DETACH, pid, NULL, 0) != 0 && kill(pid, SIGKILL) == 0)
 				waitpid(pid, NULL, __WALL);

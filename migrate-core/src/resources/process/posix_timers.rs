@@ -3,19 +3,22 @@
 //! counts, as it does for a process that is only stopped.
 //!
 //! A timer that has expired, and whose signal waits, is made to expire again over there: then the kernel itself counts what it
-//! misses until the signal is taken, and the signal comes once. What the kernel tells nobody, and is lost:
+//! misses until the signal is taken, and the signal comes once. Where the kernel module tells when it has expired first, that is the
+//! time that it is set to, and nothing of what it has missed is lost; and where that sets it, timer_getoverrun(2) says what it said last.
+//! What is lost:
 //!
-//! - how often a timer has expired while its signal waited, and what timer_getoverrun(2) said last; both begin at 0;
+//! - without the module, how often a timer has expired while its signal waited, and what timer_getoverrun(2) said last; both begin at 0;
 //! - of a timer of CLOCK_REALTIME, whether a change of the clock is to move it (TIMER_ABSTIME): it expires after the time that was left.
 //!
 //! A signal that waits of a timer that has been set anew or deleted since is not told from one that is still wanted
 //! (timer_settime(2) leaves open whether it comes), nor are two timers that send the same signal kept in order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bincode::{Decode, Encode};
 use migrate_linux::kernel_module::KernelModule;
+use migrate_linux::kernel_module::uapi::{TIMER_IS_SET, TIMER_NOT_READ, Timer};
 use migrate_linux::libc;
 use migrate_linux::posix_timers::{PR_TIMER_CREATE_RESTORE_IDS, ids_can_be_chosen};
 use migrate_linux::remote::{Batch, RemoteBuffer, Results};
@@ -42,6 +45,10 @@ pub struct TimerImage {
     left: u64,
     /// It has expired, and its signal waits.
     expired: bool,
+    /// Expiries since that one, without it and what is left. None: not known.
+    missed: Option<u64>,
+    /// What timer_getoverrun says.
+    missed_last: u64,
 }
 
 /// All of a process.
@@ -55,16 +62,25 @@ pub struct PosixTimers {
 /// What each said at a point in time.
 #[derive(Debug)]
 pub struct Told {
-    /// Nanoseconds: interval and what is left; how many were missed.
-    times: Vec<(u64, u64, u64)>,
+    /// Of each, by its ID.
+    times: HashMap<i32, Time>,
     /// When they had not been asked yet, and when all had been.
     asked: (Instant, Instant),
+}
+
+/// Of one timer.
+#[derive(Debug, Clone, Copy)]
+enum Time {
+    /// By itself: nanoseconds, interval and what is left; what timer_getoverrun says.
+    Asked(u64, u64, u64),
+    /// By the kernel module.
+    Told(Timer),
 }
 
 /// What of them moves.
 pub const ROW: Row = (
     "POSIX timers",
-    "of any clock: ID, what and whom they notify, interval, when they expire next; one that has expired notifies once; not how often one was missed",
+    "of any clock: ID, what and whom they notify, interval, when they expire next; one that has expired notifies once; how often one was missed, with the kernel module on both hosts",
 );
 
 /// With kernels that cannot be told the ID of a timer (before Linux 6.16, without the kernel module), all lower ones are made and deleted
@@ -124,32 +140,49 @@ pub fn too_high(timers: &[PosixTimer]) -> Option<String> {
     ))
 }
 
-/// Asks all of them, from inside the process.
-pub fn ask(timers: &[PosixTimer], mut run: impl FnMut(&Batch) -> Result<Results>) -> Result<Told> {
+/// Asks all of them, from inside the process, of which `known` does not tell.
+pub fn ask(timers: &[PosixTimer], known: &[Timer], mut run: impl FnMut(&Batch) -> Result<Results>) -> Result<Told> {
     let before = Instant::now();
-    let mut times = Vec::with_capacity(timers.len());
-    let mut rest = timers;
+    let known = known.iter().filter(|timer| timer.state & TIMER_NOT_READ == 0);
+    let mut times: HashMap<i32, Time> = known.map(|timer| (timer.id, Time::Told(*timer))).collect();
+    let mut rest = timers.iter().map(|timer| timer.id).filter(|id| !times.contains_key(id)).collect::<VecDeque<_>>();
     while !rest.is_empty() {
         let mut batch = Batch::new();
         let mut asked = Vec::new();
-        while let Some((timer, others)) = rest.split_first()
-            && batch.has_room_for(2, TIMES + 16)
+        while batch.has_room_for(2, TIMES + 16)
+            && let Some(id) = rest.pop_front()
         {
             let place = batch.buffer(TIMES);
-            batch.must(libc::SYS_timer_gettime, [timer.id.into(), place.into()]);
-            asked.push((place, batch.call(libc::SYS_timer_getoverrun, [timer.id.into()])));
-            rest = others;
+            batch.must(libc::SYS_timer_gettime, [id.into(), place.into()]);
+            asked.push((id, place, batch.call(libc::SYS_timer_getoverrun, [id.into()])));
         }
         let results = run(&batch)?;
-        for (place, missed) in asked {
+        for (id, place, missed) in asked {
             let ns = |at| {
                 let (s, ns) = (results.word(place, at), results.word(place, at + 8));
                 s.saturating_mul(SECOND).saturating_add(ns)
             };
-            times.push((ns(0), ns(16), results.value(missed).unwrap_or(0)));
+            times.insert(id, Time::Asked(ns(0), ns(16), results.value(missed).unwrap_or(0)));
         }
     }
     Ok(Told { times, asked: (before, Instant::now()) })
+}
+
+/// Of a timer of which the kernel module tells: what is left of it, as timer_gettime(2) would say, and what it has missed. That moves a
+/// timer on whose signal waits, or that is `silent`.
+fn as_asked(timer: &Timer, silent: bool, waits: bool) -> (u64, Option<u64>) {
+    let (left, interval) = (timer.left, signed(timer.interval));
+    if timer.state & TIMER_IS_SET == 0 {
+        return (0, None);
+    }
+    let behind = match left {
+        1.. => 0,
+        _ if interval == 0 => return (u64::from(!silent), None),
+        _ if waits || silent => left.unsigned_abs() / timer.interval + 1,
+        _ => return (1, None),
+    };
+    let left = left.saturating_add(signed(behind.saturating_mul(timer.interval)));
+    (left.unsigned_abs(), u64::try_from(timer.missed.saturating_add(signed(behind))).ok())
 }
 
 impl Told {
@@ -158,10 +191,10 @@ impl Told {
         self.asked.1
     }
 
-    /// What travels, and what is lost. Reads which signals wait, so that a timer that has expired since it was asked is found too.
-    pub fn image(self, timers: &[PosixTimer], threads: &[FrozenThread]) -> Result<(PosixTimers, Vec<String>)> {
+    /// What travels. Reads which signals wait, so that a timer that has expired since it was asked is found too.
+    pub fn image(self, timers: &[PosixTimer], threads: &[FrozenThread]) -> Result<PosixTimers> {
         if timers.is_empty() {
-            return Ok((PosixTimers::default(), Vec::new()));
+            return Ok(PosixTimers::default());
         }
         let by_tid: HashMap<i32, &FrozenThread> = threads.iter().map(|t| (t.stopped.tid(), t)).collect();
         let targets: HashSet<i32> = timers.iter().filter(|t| t.to_thread).map(|t| t.target).collect();
@@ -172,8 +205,8 @@ impl Told {
         }
         // At most; at least as long lies between the answer and the look at the signals.
         let since = nanoseconds(self.asked.0.elapsed());
-        let (mut images, mut losses) = (Vec::with_capacity(timers.len()), Vec::new());
-        for (timer, (interval, left, missed)) in timers.iter().zip(self.times) {
+        let mut images = Vec::with_capacity(timers.len());
+        for timer in timers {
             let PosixTimer { id, signal, value, clock, .. } = *timer;
             let mut notify = match timer.notify {
                 Notify::Signal => libc::SIGEV_SIGNAL,
@@ -187,19 +220,25 @@ impl Told {
                 None if timer.to_thread => notify = libc::SIGEV_NONE,
                 None => {}
             }
+            let waits = waiting.contains(&id);
+            let (interval, left, missed, missed_last) = match self.times.get(&id) {
+                Some(Time::Asked(interval, left, last)) => (*interval, *left, None, *last),
+                Some(Time::Told(told)) => {
+                    let (left, missed) = as_asked(told, timer.notify == Notify::None, waits);
+                    (told.interval, left, missed, u64::try_from(told.missed_last).unwrap_or(0))
+                }
+                None => return Err(Error::Invalid(format!("timer {id} was not asked"))),
+            };
             // What is left of one that expires once says whether its signal is of an earlier time, when it was set anew.
-            let expired = waiting.contains(&id) && (interval > 0 || left <= since);
-            if missed > 0 {
-                losses.push(format!(
-                    "timer {id}: timer_getoverrun says 0 over there until it expires again, and said {missed} here"
-                ));
-            }
+            let expired = waits && (interval > 0 || left <= since);
             let thread = target.map_or(0, |t| t.tid);
-            images.push(TimerImage { id, clock, notify, signal, value, thread, interval, left, expired });
+            let image =
+                TimerImage { id, clock, notify, signal, value, thread, interval, left, expired, missed, missed_last };
+            images.push(image);
         }
         // As they are made.
         images.sort_by_key(|t| t.id);
-        Ok((PosixTimers { timers: images, age: 0 }, losses))
+        Ok(PosixTimers { timers: images, age: 0 })
     }
 }
 
@@ -213,12 +252,18 @@ impl TimerImage {
         // CPU time has not passed.
         let passed = if measured(self.clock).is_some() { 0 } else { signed(passed) };
         let due = signed(self.left).saturating_sub(passed);
-        match (self.expired, signed(self.interval)) {
-            (true, 0) => Some(0),
-            // The last of its expiries that lies behind.
-            (true, interval) if due > 0 => Some(due.rem_euclid(interval) - interval),
-            (true, _) => Some(due),
-            (false, _) => (self.left > 0).then_some(due),
+        let interval = signed(self.interval);
+        // The last of its expiries that lies behind.
+        let last = if due > 0 && interval > 0 { due.rem_euclid(interval) - interval } else { due };
+        match (self.expired, interval, self.missed) {
+            (true, 0, _) => Some(0),
+            // The one whose signal waits; of one that has been set anew since, that is told wrongly, and lies ahead.
+            (true, _, Some(missed)) => {
+                let behind = interval.saturating_mul(signed(missed.saturating_add(1)));
+                Some(due.saturating_sub(behind).min(last))
+            }
+            (true, _, None) => Some(last),
+            (false, ..) => (self.left > 0).then_some(due),
         }
     }
 
@@ -264,8 +309,8 @@ impl PosixTimers {
 
     /// Makes them, and sets them, in a process that has all its threads and its handlers, and got its image so long ago.
     ///
-    /// The signals of those that are overdue wait when this is done.
-    pub fn restore(&self, got: Duration, process: &mut impl TimerOwner) -> Result<()> {
+    /// The signals of those that are overdue wait when this is done. Returns what is lost.
+    pub fn restore(&self, got: Duration, process: &mut impl TimerOwner) -> Result<Vec<String>> {
         let passed = self.age.saturating_add(nanoseconds(got));
         let overdue = |timer: &&TimerImage| timer.due(passed).is_some_and(|due| due <= 0);
         let clocks: HashSet<i32> = self.timers.iter().filter(overdue).map(|t| t.clock).collect();
@@ -297,7 +342,16 @@ impl PosixTimers {
         if chosen {
             making.batch.must(libc::SYS_prctl, choose_ids(false));
         }
-        making.flush()
+        making.flush()?;
+        let mut losses = Vec::new();
+        for TimerImage { id, missed_last, .. } in self.timers.iter().filter(|timer| timer.missed_last > 0) {
+            if !process.set_missed(*id, signed(*missed_last))? {
+                losses.push(format!(
+                    "timer {id}: timer_getoverrun says 0 over there until it expires again, and said {missed_last} here"
+                ));
+            }
+        }
+        Ok(losses)
     }
 }
 
@@ -311,6 +365,8 @@ pub trait TimerOwner {
     fn run(&mut self, batch: &Batch) -> Result<Results>;
     /// Has the next timer get this ID. Ok(false): that cannot be done here.
     fn set_next_id(&mut self, id: i32) -> Result<bool>;
+    /// Has timer_getoverrun say this of one. Ok(false): likewise.
+    fn set_missed(&mut self, id: i32, missed: i64) -> Result<bool>;
 }
 
 /// Timers being made, in as few batches as it takes.
@@ -377,7 +433,20 @@ mod tests {
 
     const fn timer(interval: u64, left: u64, expired: bool) -> TimerImage {
         let clock = libc::CLOCK_MONOTONIC;
-        TimerImage { id: 0, clock, notify: 0, signal: 34, value: 0, thread: 0, interval, left, expired }
+        let (missed, missed_last) = (None, 0);
+        TimerImage {
+            id: 0,
+            clock,
+            notify: 0,
+            signal: 34,
+            value: 0,
+            thread: 0,
+            interval,
+            left,
+            expired,
+            missed,
+            missed_last,
+        }
     }
 
     #[test]
@@ -399,8 +468,38 @@ mod tests {
         for (timer, due) in cases {
             assert_eq!(timer.due(100), due, "{timer:?}");
         }
+        let missed = |missed, timer| TimerImage { missed: Some(missed), ..timer };
+        // It is due in 20, and was first three intervals before the last time.
+        assert_eq!(missed(3, timer(70, 120, true)).due(100), Some(-50 - 3 * 70));
+        assert_eq!(missed(0, timer(70, 120, true)).due(100), Some(-50));
+        assert_eq!(missed(0, timer(70, 60, true)).due(100), Some(-40 - 70));
+        assert_eq!(missed(u64::MAX, timer(70, 60, true)).due(100), Some(i64::MIN));
         let on_the_cpu = TimerImage { clock: -6, ..timer(0, 500, false) };
         assert_eq!(on_the_cpu.due(100), Some(500));
+    }
+
+    #[test]
+    fn the_module_tells_what_asking_would() {
+        let told =
+            |interval, left, missed| Timer { id: 0, state: TIMER_IS_SET, interval, left, missed, missed_last: 0 };
+        let cases = [
+            // Running; its signal waits; it never notifies. The last two are moved on, and count.
+            (told(0, 30, -1), [(30, None); 3]),
+            (told(0, -30, -1), [(1, None), (1, None), (0, None)]),
+            (told(70, 30, -1), [(30, None); 3]),
+            (told(70, 30, 4), [(30, Some(4)); 3]),
+            (told(70, -30, -1), [(1, None), (40, Some(0)), (40, Some(0))]),
+            (told(70, -150, 2), [(1, None), (60, Some(5)), (60, Some(5))]),
+            (told(70, 0, -1), [(1, None), (70, Some(0)), (70, Some(0))]),
+            (Timer { state: 0, ..told(0, 30, -1) }, [(0, None); 3]),
+        ];
+        for (timer, expected) in cases {
+            let shown =
+                [(false, false), (false, true), (true, false)].map(|(silent, waits)| as_asked(&timer, silent, waits));
+            assert_eq!(shown, expected, "{timer:?}");
+        }
+        // Whatever it says, it is read.
+        as_asked(&told(1, i64::MIN, i64::MAX), false, true);
     }
 
     #[test]
