@@ -1,6 +1,6 @@
 /*
- * What was written at one end of a pseudo terminal and not read at the other, of each master that a process has: nothing else can look at it
- * without taking it. drivers/tty/n_tty.c keeps it, with what it makes of it, beside each of the two ends.
+ * What was written at one end of a pseudo terminal and not read at the other, of each master that a process has, and whether more of it has
+ * to wait: nothing else can look at it without taking it. drivers/tty/n_tty.c keeps it, with what it makes of it, beside each of the two ends.
  */
 #include "kernel.h"
 
@@ -30,6 +30,10 @@ struct tty_port {
 
 struct tty_struct {
 	int index;
+	struct {
+		u8 stopped;
+		u8 tco_stopped;
+	} KERNEL_MEMBERS flow;
 	struct tty_port *port;
 	struct tty_ldisc *ldisc;
 	struct tty_struct *link;
@@ -67,6 +71,8 @@ struct end {
 
 #define OTHER 1 /* what is said of this end is not all: another line discipline, something still on its way, a ^V, echoes to come */
 #define PUSHED 2 /* its last line has not been ended */
+#define STOPPED 4 /* what is written at this end has to wait */
+#define BY_CALL 8 /* since a call has stopped it (TCOOFF), not a character */
 
 #define PTMX (5 << 20 | 2)
 
@@ -114,7 +120,7 @@ static INLINE void write_end(struct seq_file *seq, u32 number, struct tty_struct
 	struct end end = { .number = number };
 	struct n_tty_data *data = 0;
 	unsigned long echo_head = 0, echo_tail = 0;
-	u8 piece[256];
+	u8 piece[256], stopped = 0, by_call = 0;
 
 	READ(data, tty->disc_data);
 	READ(end.head, data->read_head);
@@ -126,6 +132,9 @@ static INLINE void write_end(struct seq_file *seq, u32 number, struct tty_struct
 		end.bits |= OTHER;
 	if (BITS(data, push))
 		end.bits |= PUSHED;
+	READ(stopped, tty->flow.stopped);
+	READ(by_call, tty->flow.tco_stopped);
+	end.bits |= (stopped ? STOPPED : 0) | (by_call ? BY_CALL : 0);
 	bpf_seq_write(seq, &end, sizeof end);
 	for (int at = 0; at < SIZE; at += sizeof piece) {
 		bpf_probe_read_kernel(piece, sizeof piece, (void *)&data->read_buf + at);

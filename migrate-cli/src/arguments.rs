@@ -97,6 +97,10 @@ pub struct Check {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "50ms", requires = "profile")]
     pub max_downtime: Duration,
 
+    /// How the kernel would be asked in the move for what it knows of threads and descriptors
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = KernelState::Auto)]
+    pub kernel_state: KernelState,
+
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -168,7 +172,7 @@ pub struct Push {
     #[arg(long, value_enum, default_value_t = Tracker::Auto)]
     pub tracker: Tracker,
 
-    /// How the kernel is asked for what it knows of threads, of many open files, and of terminals
+    /// How the kernel is asked for what it knows of threads, of many open files, of terminals, and of directories
     #[arg(long, value_name = "WAY", value_enum, default_value_t = KernelState::Auto)]
     pub kernel_state: KernelState,
 
@@ -276,6 +280,17 @@ pub enum KernelState {
     Ptrace,
 }
 
+impl From<KernelState> for KernelStateChoice {
+    fn from(way: KernelState) -> KernelStateChoice {
+        match way {
+            KernelState::Auto => KernelStateChoice::Auto,
+            KernelState::Ebpf => KernelStateChoice::Ebpf,
+            KernelState::Kmod => KernelStateChoice::Kmod,
+            KernelState::Ptrace => KernelStateChoice::Ptrace,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Clock {
     /// They go on, in a time namespace of its own
@@ -312,12 +327,7 @@ impl Push {
                 Tracker::SoftDirty => TrackerChoice::SoftDirty,
                 Tracker::None => TrackerChoice::None,
             },
-            kernel_state: match self.kernel_state {
-                KernelState::Auto => KernelStateChoice::Auto,
-                KernelState::Ebpf => KernelStateChoice::Ebpf,
-                KernelState::Kmod => KernelStateChoice::Kmod,
-                KernelState::Ptrace => KernelStateChoice::Ptrace,
-            },
+            kernel_state: self.kernel_state.into(),
             clock: match self.clock {
                 Clock::Continue => ClockChoice::Continue,
                 Clock::Host => ClockChoice::Host,

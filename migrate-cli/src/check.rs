@@ -24,6 +24,7 @@ pub fn run(wanted: &arguments::Check) -> ExitCode {
         fds: by_number(&wanted.fds),
         bandwidth: wanted.bandwidth,
         max_downtime: wanted.max_downtime,
+        kernel_state: wanted.kernel_state.into(),
         ..Options::default()
     };
     let cancel = Cancel::default();

@@ -93,6 +93,28 @@ pub fn make_exclusive(end: &OwnedFd) -> io::Result<()> {
     set(end, libc::TIOCEXCL, &0i32)
 }
 
+/// Has what is written at this end wait from now on (tcflow(3), TCOOFF).
+///
+/// # Errors
+/// As [`is_exclusive`].
+pub fn stop(end: &OwnedFd) -> io::Result<()> {
+    flow(end, libc::TCOOFF)
+}
+
+fn flow(end: &OwnedFd, what: i32) -> io::Result<()> {
+    // SAFETY: TCXONC takes a number and touches no memory of this process.
+    match unsafe { libc::ioctl(end.as_raw_fd(), libc::TCXONC, what) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Has it go on.
+#[cfg(test)]
+pub(crate) fn go_on(end: &OwnedFd) -> io::Result<()> {
+    flow(end, libc::TCOON)
+}
+
 /// Its settings.
 ///
 /// # Errors

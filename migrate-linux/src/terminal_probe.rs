@@ -19,6 +19,21 @@ pub struct TerminalRecord {
     pub to_master: Unread,
     /// What was written at the master, to be read at the slave.
     pub to_slave: Unread,
+    /// Why what is written at the master waits now.
+    pub master: Flow,
+    /// Why what is written at the slave's side does.
+    pub slave: Flow,
+}
+
+/// Whether what is written at one end waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// It does not.
+    Goes,
+    /// The other end has sent the character that stops it (^S).
+    StoppedByCharacter,
+    /// It has been stopped by a call (tcflow(3), TCOOFF).
+    StoppedByCall,
 }
 
 /// What waits at one end.
@@ -45,6 +60,8 @@ struct End {
 
 const OTHER: u32 = 1;
 const PUSHED: u32 = 2;
+const STOPPED: u32 = 4;
+const BY_CALL: u32 = 8;
 
 const HEADER: usize = size_of::<End>();
 /// Bytes of one end: header, buffer, a bit for each of its bytes.
@@ -55,6 +72,14 @@ impl End {
         let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes);
         let [number, bits] = [word(0) as u32, (word(0) >> 32) as u32];
         End { number: number as i32, bits, head: word(8), lines: word(16), tail: word(24) }
+    }
+
+    fn flow(&self) -> Flow {
+        match self.bits & (STOPPED | BY_CALL) {
+            0 => Flow::Goes,
+            STOPPED => Flow::StoppedByCharacter,
+            _ => Flow::StoppedByCall,
+        }
     }
 }
 
@@ -96,8 +121,11 @@ impl TerminalProbe {
     pub fn read(&self) -> Result<Vec<TerminalRecord>> {
         self.0.records(4, |bytes: &[u8; 2 * END]| {
             let (master, slave) = bytes.split_at(END);
-            let number = End::from_bytes(master).number;
-            TerminalRecord { number, to_master: Unread::from_bytes(master), to_slave: Unread::from_bytes(slave) }
+            let ends = [End::from_bytes(master), End::from_bytes(slave)];
+            let [End { number, .. }, _] = ends;
+            let [to_master, to_slave] = [master, slave].map(Unread::from_bytes);
+            let [master, slave] = ends.map(|end| end.flow());
+            TerminalRecord { number, to_master, to_slave, master, slave }
         })
     }
 }
@@ -158,14 +186,29 @@ mod tests {
             assert_eq!(text(&record.to_slave), "one\n|tw\0|\n|begun");
             assert_eq!((record.to_slave.in_lines, record.to_slave.whole), (8, true));
         }
+        let ends = [OwnedFd::from(master.try_clone().unwrap()), slave.try_clone().unwrap().into()];
+        let flows = || (told().master, told().slave);
+        assert_eq!(flows(), (Flow::Goes, Flow::Goes));
+        pty::stop(&ends[1]).unwrap();
+        assert_eq!(flows(), (Flow::Goes, Flow::StoppedByCall));
+        pty::go_on(&ends[1]).unwrap();
+        pty::stop(&ends[0]).unwrap();
+        assert_eq!(flows(), (Flow::StoppedByCall, Flow::Goes));
+        pty::go_on(&ends[0]).unwrap();
         let mut some = [0; 2];
         slave.read_exact(&mut some).unwrap();
         assert_eq!(text(&told().to_slave), "e\n|tw\0|\n|begun");
         master.read_exact(&mut some).unwrap();
         assert_eq!(text(&told().to_master), "t");
         settings[12..16].fill(0);
-        pty::set_settings(&OwnedFd::from(master), &settings).unwrap();
+        pty::set_settings(&ends[0], &settings).unwrap();
         assert_eq!(told().to_slave.bytes.len(), 11);
+        settings[..4].copy_from_slice(&libc::IXON.to_ne_bytes());
+        settings[17 + libc::VSTOP] = b'S';
+        pty::set_settings(&ends[0], &settings).unwrap();
+        File::from(ends[0].try_clone().unwrap()).write_all(b"S").unwrap();
+        while !told().to_slave.whole {}
+        assert_eq!(flows(), (Flow::Goes, Flow::StoppedByCharacter));
     }
 
     #[test]

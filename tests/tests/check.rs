@@ -63,6 +63,16 @@ fn names_every_reason_at_once() {
 }
 
 #[test]
+fn what_is_lost_without_a_probe_is_told_beforehand() {
+    let Some(hosts) = hosts!("what_is_lost_without_a_probe_is_told_beforehand", &[PYTHON]) else { return };
+    let started = start(&hosts, "import pty; ends = pty.openpty()");
+    let (status, text) = check(&hosts, &[&started.pid.to_string(), "--json", "--kernel-state", "ptrace"]);
+    let said = json(&text);
+    assert_eq!((status, &said["verdict"]), (Some(0), &"moves-with-loss".into()), "{text}");
+    assert!(text.contains("the beginning of a line that is not ended yet is lost"), "{text}");
+}
+
+#[test]
 fn what_the_destination_says_counts() {
     let Some(hosts) = hosts!("what_the_destination_says_counts", &[PYTHON]) else { return };
     let started = start(&hosts, "");

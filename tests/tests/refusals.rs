@@ -454,6 +454,15 @@ fn a_terminal_that_nothing_looks_into() {
 }
 
 #[test]
+fn a_terminal_that_is_stopped_and_nothing_looks_into() {
+    let Some(hosts) = hosts!("a_terminal_that_is_stopped_and_nothing_looks_into", &[PYTHON]) else { return };
+    let before = "import os, pty, termios; master, slave = pty.openpty(); termios.tcflow(slave, termios.TCOOFF)";
+    let ticker = Ticker::start(&hosts, before);
+    let pushed = ticker.push(&hosts, &["--kernel-state", "ptrace"]);
+    ticker.stays(pushed, &["a terminal whose output is stopped (^S or TCOOFF)", "have it go on"]);
+}
+
+#[test]
 fn a_directory_of_which_nothing_tells_what_is_signalled() {
     let Some(hosts) = hosts!("a_directory_of_which_nothing_tells_what_is_signalled", &[PYTHON]) else { return };
     let before = "import fcntl, os, signal; signal.signal(signal.SIGIO, signal.SIG_IGN); os.mkdir('watched'); \

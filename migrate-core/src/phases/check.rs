@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::kernel_state::{Loading, Wanted};
 use super::preflight::{examine, propose};
 use super::subject::Subject;
-use super::waits;
+use super::{told_files, waits};
 use crate::error::Result;
 use crate::image::layout::PAGE;
 use crate::memory::layout;
@@ -95,6 +95,10 @@ pub fn check(pid: i32, host: Option<&str>, options: &Options) -> Result<Check> {
             Ok(agreed) => losses.extend(agreed.warnings),
             Err(why) => refused.push(why.to_string()),
         }
+    }
+    if refused.is_empty() && subject.files.has_terminals() {
+        let probe = told_files::begin_terminals(options.kernel_state, pid, true).finish();
+        losses.extend(subject.files.tell_terminals_by(probe));
     }
     let expected = if refused.is_empty() { Some(expected(&mut subject, options)) } else { None };
     Ok(Check {

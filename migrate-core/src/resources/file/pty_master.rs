@@ -1,10 +1,10 @@
 //! Masters of pseudo terminals (pty(7)), and with them what the terminal is for both its ends: its number N in /dev/pts/N, owner and
-//! mode, settings, window size, packet mode, lock, exclusive mode, whether its slave was open and no longer is, and whose controlling
-//! terminal it is, where that is the process's own, which leads its session.
+//! mode, settings, window size, packet mode, lock, exclusive mode, whether its slave was open and no longer is, whether what is written at
+//! an end waits (^S, TCOOFF), and whose controlling terminal it is, where that is the process's own, which leads its session.
 //!
 //! The kernel gives numbers in their order, so that lower ones are taken, and given back, to get one. What was written at one end and not
 //! read at the other only a probe can look at without taking it (see [`terminal_content`](super::terminal_content)). Where there is none, a
-//! process with any stays where it is, and the beginning of a line that has not been ended is lost. That output is stopped by ^S is lost.
+//! process with any, or whose output is stopped, stays where it is, and the beginning of a line that has not been ended is lost.
 
 use std::fs::{Permissions, metadata, set_permissions};
 use std::os::fd::OwnedFd;
@@ -12,11 +12,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use bincode::{Decode, Encode};
 use migrate_linux::remote::Batch;
+use migrate_linux::terminal_probe::Flow;
 use migrate_linux::{libc, pty};
 use nix::sys::stat::{major, makedev, minor};
 use nix::unistd::{Pid, getpgid, getsid};
 
-use super::terminal_content::{TerminalContent, is_canonical};
+use super::terminal_content::{TerminalContent, is_canonical, stop_by_character};
 use super::{FileKind, FileView, HeldFile, NewFiles, Others, Placed, open_again, or_instead, ready_for, set_flags};
 use crate::error::{Doing, Error, Result};
 use crate::resources::Verdict;
@@ -38,6 +39,19 @@ pub struct PtyMasterImage {
     /// It is the process's controlling terminal.
     controls: bool,
     content: TerminalContent,
+    /// What is written at the master waits.
+    stopped: bool,
+    /// What is written at the slave's side does.
+    slave_stopped: Option<By>,
+}
+
+/// What has stopped it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+enum By {
+    /// ^S, or what the settings have instead.
+    Character,
+    /// tcflow(3).
+    Call,
 }
 
 /// The kind.
@@ -52,7 +66,7 @@ const MOST: u32 = 1 << 16;
 
 impl FileKind for PtyMaster {
     const NAME: &'static str = "pseudo terminal";
-    const MOVES: &'static str = "with both ends in the process: number, settings, size, packet mode, controlling terminal, unread content (with the eBPF probes; else the process stays)";
+    const MOVES: &'static str = "with both ends in the process: number, settings, size, packet mode, controlling terminal, unread content, stopped output (both with the eBPF probes; else the process stays)";
     type Image = PtyMasterImage;
 
     fn recognise(view: &FileView) -> bool {
@@ -83,16 +97,23 @@ impl FileKind for PtyMaster {
         let settings = pty::settings(master).doing(doing)?;
         let name = metadata(name(number)).doing(|| format!("look at {}", self::name(number)))?;
         let left = ready_for(master, 0)? & libc::EPOLLHUP as u32 != 0;
-        let content = match others.terminals() {
+        let (content, stopped, slave_stopped) = match others.terminals() {
             Some(records) => {
                 let record = records.iter().find(|record| record.number == fd);
                 let record = record.ok_or_else(|| Error::Invalid(format!("nothing is told of terminal {number}")))?;
                 let content = TerminalContent::new(record, &settings);
-                content.map_err(|why| unread(fd, &format!("content {why}")))?
+                let by = match record.slave {
+                    Flow::Goes => None,
+                    Flow::StoppedByCharacter => Some(By::Character),
+                    Flow::StoppedByCall => Some(By::Call),
+                };
+                let content = content.map_err(|why| unread(fd, &format!("content {why}")))?;
+                // What is written at a slave stops nothing: it has no settings for that at its master.
+                (content, record.master != Flow::Goes, by)
             }
             None => {
                 nothing_unread(from, others)?;
-                TerminalContent::default()
+                (TerminalContent::default(), false, None)
             }
         };
         let is_slave = |held: &HeldFile| held.inode() == (name.dev(), name.ino());
@@ -111,6 +132,8 @@ impl FileKind for PtyMaster {
             size: pty::size(master).doing(doing)?,
             controls: pty::session(master).doing(doing)?.is_some(),
             content,
+            stopped,
+            slave_stopped,
         })
     }
 
@@ -119,12 +142,20 @@ impl FileKind for PtyMaster {
         let (name, doing) = (name(image.number), || format!("set up terminal {}", image.number));
         let settings = image.settings.as_slice().try_into();
         let settings = settings.map_err(|_| Error::Invalid("settings of a terminal that make no sense".into()))?;
-        if !image.content.is_empty() {
+        if !image.content.is_empty() || image.slave_stopped.is_some() {
             let slave = open_slave(image.number, libc::O_RDWR | libc::O_NONBLOCK)?;
             image.content.write(&master, &slave, &settings)?;
+            match image.slave_stopped {
+                None => {}
+                Some(By::Character) => stop_by_character(&master, &slave, &settings)?,
+                Some(By::Call) => pty::stop(&slave).doing(doing)?,
+            }
             new.slaves.push(slave);
         }
         pty::set_settings(&master, &settings).doing(doing)?;
+        if image.stopped {
+            pty::stop(&master).doing(doing)?;
+        }
         pty::set_size(&master, &image.size).doing(doing)?;
         let (user, group, mode) = image.owner;
         chown(&name, Some(user), Some(group)).doing(doing)?;
@@ -193,9 +224,12 @@ pub fn nothing_unread(from: &HeldFile, others: &Others<'_>) -> Result<()> {
     }
     let fd = from.view.number;
     // What is on its way has come when this is known.
-    ready_for(&from.duplicate, libc::EPOLLIN as u32)?;
+    let ready = ready_for(&from.duplicate, (libc::EPOLLIN | libc::EPOLLOUT) as u32)?;
     let waiting = migrate_linux::pipes::bytes_waiting(&from.duplicate);
     match waiting.doing(|| format!("look into the terminal of descriptor {fd}"))? {
+        0 if ready & libc::EPOLLOUT as u32 == 0 => Err(Error::Refused(vec![format!(
+            "fd {fd}: a terminal whose output is stopped (^S or TCOOFF); by which of them, only an eBPF probe tells, and there is none: have it go on"
+        )])),
         0 => Ok(()),
         waiting => Err(unread(fd, &format!("{waiting} bytes"))),
     }

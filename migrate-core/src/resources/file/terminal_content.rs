@@ -15,7 +15,7 @@ use bincode::{Decode, Encode};
 use migrate_linux::libc;
 use migrate_linux::pipes::bytes_waiting;
 use migrate_linux::pty::{self, Termios};
-use migrate_linux::terminal_probe::{SIZE, TerminalRecord};
+use migrate_linux::terminal_probe::{Flow, SIZE, TerminalRecord};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -60,7 +60,10 @@ impl TerminalContent {
     /// What a record tells of a terminal with these settings. Err: why that cannot be written again, in words.
     pub fn new(record: &TerminalRecord, settings: &Termios) -> std::result::Result<TerminalContent, &'static str> {
         if !record.to_master.whole || !record.to_slave.whole {
-            return Err("which is still on its way");
+            return Err(match record.slave {
+                Flow::Goes => "which is still on its way",
+                _ => "whose echo waits, since its output is stopped (^S or TCOOFF),",
+            });
         }
         let to_master = record.to_master.bytes.iter().map(|(byte, _)| *byte).collect();
         let waiting = &record.to_slave.bytes;
@@ -148,6 +151,37 @@ impl TerminalContent {
     }
 }
 
+/// Has what is written at the slave's side wait, as if ^S had been written at the master, which has these settings. `slave`: a way to that
+/// end.
+pub fn stop_by_character(master: &OwnedFd, slave: &OwnedFd, settings: &Termios) -> Result<()> {
+    const STOP: u8 = 0x13;
+    let mut stopping = *settings;
+    // Lines stay lines as long as this stays.
+    stopping[LOCAL].copy_from_slice(&(local_modes(settings) & libc::ICANON).to_ne_bytes());
+    stopping[..4].copy_from_slice(&libc::IXON.to_ne_bytes());
+    stopping[CHARACTERS].fill(0);
+    stopping[CHARACTERS][libc::VSTOP] = STOP;
+    let stop = || {
+        pty::set_settings(master, &stopping)?;
+        File::from(master.try_clone()?).write_all(&[STOP])?;
+        let began = Instant::now();
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            let mut asked = [PollFd::new(slave, PollFlags::OUT)];
+            poll(&mut asked, Some(&at_once))?;
+            if !asked[0].revents().contains(PollFlags::OUT) {
+                // As long as such a character has a meaning (IXON), it stays so.
+                return pty::set_settings(master, settings);
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::thread::yield_now();
+        }
+    };
+    stop().doing(|| "stop the output of a terminal".into())
+}
+
 /// Of the status in packet mode (TIOCPKT_START, asm-generic/ioctls.h).
 const STARTED: u8 = 8;
 
@@ -220,7 +254,8 @@ mod tests {
     }
 
     fn record(to_slave: Unread) -> TerminalRecord {
-        TerminalRecord { number: 3, to_master: unread(b"out", &[]), to_slave }
+        let to_master = unread(b"out", &[]);
+        TerminalRecord { number: 3, to_master, to_slave, master: Flow::Goes, slave: Flow::Goes }
     }
 
     fn canonical() -> Termios {
