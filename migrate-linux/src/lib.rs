@@ -41,6 +41,8 @@ mod sock_diag;
 pub mod sockets;
 pub mod sockopt;
 pub mod spawn;
+pub mod sysv_ipc;
+pub mod sysv_msg;
 pub mod sysv_sem;
 pub mod sysv_shm;
 mod task_iterator;

@@ -6,23 +6,20 @@ use std::ptr;
 
 use crate::map_files::open_mapped;
 use crate::pagemap::PAGE_SIZE;
+use crate::sysv_ipc::{Permissions, put};
 
-/// In `Segment::mode`: it goes when the last attachment does (linux/shm.h).
+/// In the mode of a segment's permissions: it goes when the last attachment does (linux/shm.h).
 pub const DEST: u32 = 0o1000;
-/// In `Segment::mode`: SHM_LOCK holds it in memory.
+/// In the mode of a segment's permissions: SHM_LOCK holds it in memory.
 pub const LOCKED: u32 = 0o2000;
 
 /// What the kernel tells of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// The key; 0: it was made with IPC_PRIVATE, or has been removed.
-    pub key: i32,
+    /// Key, owner, permissions; `DEST` and `LOCKED` in the mode.
+    pub permissions: Permissions,
     /// Bytes.
     pub size: u64,
-    /// Permissions, `DEST`, `LOCKED`.
-    pub mode: u32,
-    /// User and group.
-    pub owner: (u32, u32),
     /// Who made it, as this process sees the PID. 0: that one is not seen from here.
     pub creator: i32,
     /// Mappings, of all processes.
@@ -36,21 +33,11 @@ pub struct Segment {
 pub fn stat(id: i32) -> io::Result<Segment> {
     let told = control_stat(id)?;
     Ok(Segment {
-        key: told.shm_perm.__key,
+        permissions: told.shm_perm.into(),
         size: told.shm_segsz as u64,
-        mode: u32::from(told.shm_perm.mode),
-        owner: (told.shm_perm.uid, told.shm_perm.gid),
         creator: told.shm_cpid,
         attached: told.shm_nattch,
     })
-}
-
-/// Has the kernel give the segment that is made next in this IPC namespace, by whomever, this ID, if it is free.
-///
-/// # Errors
-/// Those of writing /proc/sys/kernel/shm_next_id: `ENOENT` without CONFIG_CHECKPOINT_RESTORE, `EPERM` without CAP_CHECKPOINT_RESTORE.
-pub fn set_next_id(id: i32) -> io::Result<()> {
-    std::fs::write("/proc/sys/kernel/shm_next_id", id.to_string())
 }
 
 /// Opens what is in one, to be read and written as a file.
@@ -79,23 +66,13 @@ pub fn open(id: i32, size: u64) -> io::Result<File> {
 pub fn set(id: i32, mode: u32, owner: (u32, u32)) -> io::Result<()> {
     let mut told = control_stat(id)?;
     let was_locked = u32::from(told.shm_perm.mode) & LOCKED != 0;
-    (told.shm_perm.uid, told.shm_perm.gid) = owner;
-    told.shm_perm.mode = (mode & 0o777) as u16;
+    put(&mut told.shm_perm, mode, owner);
     control(id, libc::IPC_SET, &mut told)?;
     match (mode & LOCKED != 0, was_locked) {
         (true, false) => control(id, libc::SHM_LOCK, &mut told),
         (false, true) => control(id, libc::SHM_UNLOCK, &mut told),
         _ => Ok(()),
     }
-}
-
-/// Removes it: at once if nobody has it attached, else with the last attachment. Its key is free at once.
-///
-/// # Errors
-/// Those of shmctl(2).
-pub fn remove(id: i32) -> io::Result<()> {
-    // SAFETY: all zeros is a value of this struct of integers.
-    control(id, libc::IPC_RMID, &mut unsafe { std::mem::zeroed() })
 }
 
 fn control_stat(id: i32) -> io::Result<libc::shmid_ds> {
@@ -115,13 +92,15 @@ mod tests {
     use super::*;
     use std::os::unix::fs::FileExt;
 
+    use crate::sysv_ipc::Kind;
+
     #[test]
     fn one_is_made_with_the_id_that_is_wanted_and_filled_as_a_file() {
         if !nix::unistd::getuid().is_root() {
             return println!("SKIPPED one_is_made_with_the_id_that_is_wanted_and_filled_as_a_file: not root");
         }
         let wanted = 77 + (3 << 15);
-        set_next_id(wanted).unwrap();
+        Kind::Memory.set_next_id(wanted).unwrap();
         // SAFETY: takes numbers alone.
         let id = unsafe { libc::shmget(0, 5000, libc::IPC_CREAT | 0o600) };
         assert_eq!(id, wanted);
@@ -129,11 +108,12 @@ mod tests {
         file.write_at(b"content", 4100).unwrap();
         set(id, 0o640 | LOCKED, (7, 8)).unwrap();
         let now = stat(id).unwrap();
-        assert_eq!((now.key, now.size, now.mode, now.owner, now.attached), (0, 5000, 0o640 | LOCKED, (7, 8), 0));
+        let Permissions { key, owner, mode, .. } = now.permissions;
+        assert_eq!((key, now.size, mode, owner, now.attached), (0, 5000, 0o640 | LOCKED, (7, 8), 0));
         let mut read = [0; 7];
         open(id, 5000).unwrap().read_at(&mut read, 4100).unwrap();
         assert_eq!(&read, b"content");
-        remove(id).unwrap();
-        assert!(stat(id).is_err());
+        Kind::Memory.remove(id).unwrap();
+        assert!(!Kind::Memory.exists(id));
     }
 }

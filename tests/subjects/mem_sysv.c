@@ -1,5 +1,5 @@
 /*
- * Segments of System V shared memory: content, ID, key, owner, permissions, SHM_LOCK, attachments (twice, read-only, with a part
+ * Segments of System V shared memory: content, ID, key, creator, owner, permissions, SHM_LOCK, attachments (twice, read-only, with a part
  * protected otherwise, executable), and one that has been removed. They can be detached, attached and found by their keys again.
  */
 #include "subject.h"
@@ -22,10 +22,13 @@ int main(int argc, char **argv)
 	begin(argc, argv);
 	/* A key of its own: subjects are run beside each other. */
 	key_t key = 0x5e000000 | getpid();
+	int others = setegid(2345) == 0 && seteuid(1234) == 0;
 	int keyed = shmget(key, SIZE, IPC_CREAT | IPC_EXCL | 0640);
 	if (keyed < 0 && errno == ENOSYS)
 		skipped("the kernel has no System V shared memory");
 	NEED(keyed >= 0);
+	if (others)
+		NEED(seteuid(0) == 0 && setegid(0) == 0);
 	int gone = shmget(key + 0x1000000, PAGE, IPC_CREAT | IPC_EXCL | 0600);
 	int private = shmget(IPC_PRIVATE, 3 * PAGE, IPC_CREAT | 0606);
 	NEED(gone >= 0 && private >= 0);
@@ -57,6 +60,8 @@ int main(int argc, char **argv)
 	told = of(keyed);
 	EXPECT(told.shm_segsz == SIZE, "%zu bytes", told.shm_segsz);
 	EXPECT(told.shm_perm.uid == 12 && told.shm_perm.gid == 34, "owner %u:%u", told.shm_perm.uid, told.shm_perm.gid);
+	EXPECT(!others || (told.shm_perm.cuid == 1234 && told.shm_perm.cgid == 2345), "made by %u:%u", told.shm_perm.cuid,
+	       told.shm_perm.cgid);
 	EXPECT(told.shm_perm.mode == 0604, "mode %o", told.shm_perm.mode);
 	/* A part that is protected otherwise makes two mappings more. */
 	EXPECT(told.shm_nattch == 4, "attached %lu times", told.shm_nattch);

@@ -55,9 +55,9 @@ impl Making {
                 self.posix_shm.insert(object.id, new);
                 Content { file: Arc::new(file), first: None }
             }
-            &Form::SysV { id, key, removed } => {
+            &Form::SysV { made, removed } => {
                 let run = |batch: &Batch| self.shell.run(batch);
-                let (segment, file) = NewSegment::make(id, key, removed, size, run)?;
+                let (segment, file) = NewSegment::make(made, removed, size, run)?;
                 self.segments.insert(object.id, segment);
                 return Ok(Content { file: Arc::new(file), first: None });
             }

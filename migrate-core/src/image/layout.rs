@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 
 use crate::proc::smaps::VmFlags;
+use crate::resources::process::sysv_ipc::Made;
 
 /// Page size on x86_64.
 pub const PAGE: u64 = 4096;
@@ -160,10 +161,8 @@ pub enum Form {
     },
     /// A segment of System V shared memory.
     SysV {
-        /// Its ID.
-        id: i32,
-        /// Its key, or the one that it had before it was removed.
-        key: i32,
+        /// Its ID, who made it, and its key, or the one that it had before it was removed.
+        made: Made,
         /// It goes with the last attachment.
         removed: bool,
     },

@@ -1,15 +1,15 @@
-//! Segments of System V shared memory that a process has attached: content, ID, key, size, owner, permissions, SHM_LOCK, and that one has
-//! been removed and goes with the last attachment. One that another process has attached does not move.
+//! Segments of System V shared memory that a process has attached: content, ID, key, size, creator, owner, permissions, SHM_LOCK, and that
+//! one has been removed and goes with the last attachment. One that another process has attached does not move.
 //!
-//! The ID is what a program knows a segment by, so it must be free at the destination; there the new process itself makes it, and counts
-//! as who made it. Times, and who made it first, are lost. A segment that the process made is removed here once it runs there.
+//! The ID is what a program knows a segment by, so it must be free at the destination; there the new process itself makes it, as the user
+//! that made it first, and counts as the process that made it. Times are lost. A segment that the process made is removed here once it runs there.
 
 use std::collections::HashMap;
 use std::fs::File;
 
 use migrate_linux::remote::{Batch, Results};
+use migrate_linux::sysv_ipc::{Kind, Permissions};
 use migrate_linux::sysv_shm::{self, DEST, Segment};
-use nix::errno::Errno;
 use nix::libc;
 
 use crate::error::{Doing, Error, Result};
@@ -17,11 +17,12 @@ use crate::image::layout::{Backing, EXEC, Form, Layout, ObjectState, PAGE, Vma};
 use crate::memory::unnamed::Unnamed;
 use crate::proc::smaps::VmFlags;
 use crate::resources::Row;
+use crate::resources::process::sysv_ipc::{Made, NewObject, name, removal};
 
 /// What of it moves.
 pub const ROW: Row = (
     "System V shared memory",
-    "attached segments: content, ID, key, size, owner, permissions, SHM_LOCK, removed ones; not what another process has attached too",
+    "attached segments: content, ID, key, size, creator, owner, permissions, SHM_LOCK, removed ones; not what another process has attached too",
 );
 
 /// As /proc/PID/maps names one of this key.
@@ -37,13 +38,14 @@ pub fn form_of(path: &[u8], id: u64) -> std::io::Result<Form> {
     let name = path.strip_prefix(PREFIX).and_then(|name| std::str::from_utf8(name).ok());
     let key = name.and_then(|name| u32::from_str_radix(name.strip_suffix(" (deleted)").unwrap_or(name), 16).ok());
     let (Some(key), Ok(id)) = (key, i32::try_from(id)) else { return Err(std::io::ErrorKind::InvalidData.into()) };
-    let removed = sysv_shm::stat(id)?.mode & DEST != 0;
-    Ok(Form::SysV { id, key: key as i32, removed })
+    let told = sysv_shm::stat(id)?.permissions;
+    let made = Made { id, key: key as i32, creator: told.creator };
+    Ok(Form::SysV { made, removed: told.mode & DEST != 0 })
 }
 
 /// What it is besides its content.
 pub fn state_of(object: u32, id: i32) -> std::io::Result<ObjectState> {
-    let Segment { size, mode, owner, .. } = sysv_shm::stat(id)?;
+    let Segment { size, permissions: Permissions { mode, owner, .. }, .. } = sysv_shm::stat(id)?;
     Ok(ObjectState {
         id: object,
         size,
@@ -60,7 +62,7 @@ pub fn state_of(object: u32, id: i32) -> std::io::Result<ObjectState> {
 pub fn obstacles(layout: &Layout, unnamed: &Unnamed, still: bool) -> Vec<String> {
     let mut obstacles = Vec::new();
     for object in &unnamed.objects {
-        let Form::SysV { id, .. } = object.form else { continue };
+        let Form::SysV { made: Made { id, .. }, .. } = object.form else { continue };
         // By where the whole of it begins: it may be attached several times.
         let mut pieces: HashMap<u64, u64> = HashMap::new();
         let mut count = 0;
@@ -89,16 +91,16 @@ pub fn obstacles(layout: &Layout, unnamed: &Unnamed, still: bool) -> Vec<String>
 pub fn remove_left_behind(unnamed: &Unnamed, pid: i32) -> Vec<String> {
     let mut left = Vec::new();
     for (object, file) in unnamed.objects.iter().zip(&unnamed.files) {
-        let Form::SysV { id, key, .. } = object.form else { continue };
+        let Form::SysV { made: Made { id, key, .. }, .. } = object.form else { continue };
         let Ok(now) = sysv_shm::stat(id) else { continue };
-        if file.is_none() || now.mode & DEST != 0 {
+        if file.is_none() || now.permissions.mode & DEST != 0 {
             continue;
         }
-        let what = format!("System V shared memory segment {id} (key {key:#x})");
+        let (what, remedy) = (name(Kind::Memory, id, key), removal(Kind::Memory, id));
         if now.creator != pid {
-            left.push(format!("{what} stays here too, because it was made by process {}: ipcrm -m {id}", now.creator));
-        } else if let Err(error) = sysv_shm::remove(id) {
-            left.push(format!("{what} stays here too: {error}: ipcrm -m {id}"));
+            left.push(format!("{what} stays here too, because it was made by process {}: {remedy}", now.creator));
+        } else if let Err(error) = Kind::Memory.remove(id) {
+            left.push(format!("{what} stays here too: {error}: {remedy}"));
         }
     }
     left
@@ -107,48 +109,24 @@ pub fn remove_left_behind(unnamed: &Unnamed, pid: i32) -> Vec<String> {
 /// One that has been made for a new process. Dropped before that runs, it is removed.
 #[derive(Debug)]
 pub struct NewSegment {
-    id: i32,
+    object: NewObject,
     size: u64,
-    removed: bool,
 }
 
 impl NewSegment {
-    /// Has the new process make it, by `run`. Also returns a way to its content.
+    /// Has the new process make it, by `run`. `removed`: its key may be another's by now. Also returns a way to its content.
     pub fn make(
-        id: i32,
-        key: i32,
+        made: Made,
         removed: bool,
         size: u64,
-        mut run: impl FnMut(&Batch) -> Result<Results>,
+        run: impl FnMut(&Batch) -> Result<Results>,
     ) -> Result<(NewSegment, File)> {
-        let what = || format!("make System V shared memory segment {id} (key {key:#x}, {size} bytes)");
-        let refused = |why: String| Error::Refused(vec![format!("System V shared memory segment {id}: {why}")]);
-        let mut make = |key: i32| {
-            sysv_shm::set_next_id(id).doing(what)?;
-            let mut batch = Batch::new();
-            let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
-            let made = batch.call(libc::SYS_shmget, [key.into(), size.into(), flags.into()]);
-            Ok::<_, Error>(run(&batch)?.value(made))
-        };
-        let made = match make(key)? {
-            // A key that is no longer its own may be another's.
-            Err(Errno::EEXIST) if removed => make(libc::IPC_PRIVATE)?,
-            made => made,
-        };
-        let made = match made {
-            Ok(made) => NewSegment { id: made as i32, size, removed: false },
-            Err(Errno::EEXIST) => {
-                return Err(refused(format!(
-                    "on the destination there is one of the same key, {key:#x}; remove it there (ipcs -m, ipcrm -M {key:#x})"
-                )));
-            }
-            Err(e) => return Err(Error::io(what(), e.into())),
-        };
-        if made.id != id {
-            return Err(refused("on the destination its ID is taken; remove it there (ipcs -m, ipcrm -m)".into()));
-        }
-        let content = sysv_shm::open(id, size).doing(what)?;
-        Ok((made, content))
+        let others =
+            removed && made.key != libc::IPC_PRIVATE && Kind::Memory.find(made.key).is_ok_and(|id| id.is_some());
+        let key = if others { libc::IPC_PRIVATE } else { made.key };
+        let object = NewObject::make(Kind::Memory, Made { key, ..made }, size, run)?;
+        let content = sysv_shm::open(made.id, size).doing(|| format!("open {}", name(Kind::Memory, made.id, key)))?;
+        Ok((NewSegment { object, size }, content))
     }
 
     /// Has the new process attach it where the original has it. `offset`: of the mapping's beginning in it. Each attachment is made
@@ -158,7 +136,7 @@ impl NewSegment {
             let flags =
                 [(vma.flags & VmFlags::MAY_WRITE == 0, libc::SHM_RDONLY), (vma.protection & EXEC != 0, libc::SHM_EXEC)];
             let flags: i32 = flags.into_iter().filter(|(is, _)| *is).map(|(_, flag)| flag).sum();
-            batch.must(libc::SYS_shmat, [self.id.into(), vma.start.into(), flags.into()]);
+            batch.must(libc::SYS_shmat, [self.object.id().into(), vma.start.into(), flags.into()]);
         }
         batch.must(libc::SYS_mprotect, [vma.start.into(), vma.len().into(), u64::from(vma.protection).into()]);
     }
@@ -168,32 +146,19 @@ impl NewSegment {
         if state.size != self.size {
             return Err(Error::Invalid(format!("a segment of {} bytes that has {}", self.size, state.size)));
         }
-        let set = sysv_shm::set(self.id, state.mode, state.owner);
-        set.doing(|| format!("set owner and permissions of System V shared memory segment {}", self.id))
+        let id = self.object.id();
+        let set = sysv_shm::set(id, state.mode, state.owner);
+        set.doing(|| format!("set owner and permissions of System V shared memory segment {id}"))
     }
 
     /// Removes it if the original has been: it goes with the last attachment.
     pub fn end(&mut self, state: &ObjectState) -> Result<()> {
-        if state.removed && !self.removed {
-            sysv_shm::remove(self.id).doing(|| format!("remove System V shared memory segment {}", self.id))?;
-            self.removed = true;
-        }
-        Ok(())
+        if state.removed { self.object.remove() } else { Ok(()) }
     }
 
     /// It is the new process's own.
-    pub fn keep(mut self) {
-        self.removed = true;
-    }
-}
-
-impl Drop for NewSegment {
-    fn drop(&mut self) {
-        if !self.removed
-            && let Err(error) = sysv_shm::remove(self.id)
-        {
-            tracing::warn!("remove System V shared memory segment {}: {error}", self.id);
-        }
+    pub fn keep(self) {
+        self.object.keep();
     }
 }
 

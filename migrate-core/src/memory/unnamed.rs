@@ -224,7 +224,7 @@ impl ObjectState {
     pub fn of(object: &ShmObject, file: &File) -> io::Result<Option<ObjectState>> {
         match object.form {
             Form::Anonymous => return Ok(None),
-            Form::SysV { id, .. } => return segments::state_of(object.id, id).map(Some),
+            Form::SysV { made, .. } => return segments::state_of(object.id, made.id).map(Some),
             Form::Memfd { .. } | Form::File { .. } | Form::PosixShm { .. } => {}
         }
         let metadata = file.metadata()?;

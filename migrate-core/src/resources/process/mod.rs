@@ -13,6 +13,7 @@ pub mod lock_future;
 pub mod memory_map;
 pub mod posix_timers;
 pub mod surroundings;
+pub mod sysv_ipc;
 
 use bincode::{Decode, Encode};
 
