@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// In ebpf/, with `.bpf.c` behind.
-const PROBES: [&str; 6] = ["threads", "files", "activity", "downtime", "terminals", "notify"];
+const PROBES: [&str; 7] = ["threads", "files", "activity", "downtime", "terminals", "notify", "semaphores"];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(probes)");

@@ -53,6 +53,7 @@ pub mod throttle;
 pub mod timerfd;
 pub mod tracee;
 mod traps;
+pub mod undo_probe;
 pub mod unix_diag;
 pub mod unix_messages;
 pub mod userfault_events;
