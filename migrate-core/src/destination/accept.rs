@@ -8,6 +8,7 @@ use std::path::Path;
 
 use migrate_linux::cpu::CpuFeatures;
 
+use super::sysv_ipc;
 use super::vdso::KernelVdso;
 use crate::clocks::HostClocks;
 use crate::error::{Doing, Error, Result};
@@ -42,6 +43,7 @@ pub fn check(offer: &Offer) -> Result<(Accepted, Vec<u32>)> {
     let other_vdso = *vdso.as_ref().unwrap_or(&false);
     reasons.extend(vdso.err());
     reasons.extend(check_memory(offer)?);
+    reasons.extend(sysv_ipc::obstacles(offer));
     reasons.extend(offer.addresses.iter().filter_map(|socket| socket.check().err()));
     let (pid_namespace, reason) = check_numbers(offer);
     reasons.extend(reason);
@@ -224,6 +226,7 @@ mod tests {
             vdso: None,
             uid: 0,
             boot_id: String::new(),
+            sysv: Default::default(),
         }
     }
 

@@ -91,6 +91,7 @@ pub fn build(
         states: Default::default(),
         segments: Default::default(),
         posix_shm: Default::default(),
+        sysv: Default::default(),
         descriptors: Default::default(),
         threads: Default::default(),
         outside: Outside { origin: offer.scheduling.clone(), here: Defaults::of_this_host(), warnings: Vec::new() },

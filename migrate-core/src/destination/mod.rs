@@ -9,6 +9,7 @@ mod objects;
 mod prepare;
 mod running;
 mod shell;
+mod sysv_ipc;
 mod threads;
 mod unix_group;
 mod vdso;
@@ -60,6 +61,8 @@ struct Making {
     segments: HashMap<u32, NewSegment>,
     /// And those that are files in /dev/shm.
     posix_shm: HashMap<u32, NewPosixShm>,
+    /// Its semaphores and message queues.
+    sysv: sysv_ipc::NewObjects,
     descriptors: descriptors::Descriptors,
     threads: threads::Threads,
     outside: Outside,
@@ -257,6 +260,7 @@ impl Destination<'_> {
                 let new = NewFiles::new(making_now.shell.pid, false, false).with(&making_now.contents);
                 making_now.descriptors.install(early.files, new, &mut making_now.shell)?;
                 making_now.threads.make(&early.threads, &mut making_now.shell)?;
+                making_now.sysv.make(&early.sysv, &mut making_now.shell)?;
                 self.holding = Holding::Making(making);
                 Ok(ToSource::Made)
             }

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use super::Making;
 use super::descriptors::{Descriptors, GoingLive};
 use super::shell::Shell;
+use super::sysv_ipc::NewObjects;
 use super::threads::Standing;
 use super::vdso::OldVdso;
 use crate::clocks::{self, HostClocks, Offsets};
@@ -59,6 +60,7 @@ pub struct Runnable {
     /// Its CLOCK_MONOTONIC must have reached this before it runs; and its offsets.
     clock: Option<(i64, Offsets)>,
     posix_shm: Vec<NewPosixShm>,
+    sysv: NewObjects,
     named: Named,
     /// Its state file. Dropped after the process has been killed.
     arrival: Option<Arrival>,
@@ -129,6 +131,7 @@ pub fn prepare(
         &image.process.confinements,
     )?;
     restore_cpu_times(&mut making, &mut others, &image)?;
+    let sysv = std::mem::take(&mut making.sysv).restore(&image.sysv, &mut making.shell)?;
     restore_first_thread(&mut making, &image, sent)?;
     let wait_clock = wait::Clock { sent_there: image.sent, sent };
     let waits = restore_waits(&mut making, &mut others, &mut image, wait_clock)?;
@@ -166,6 +169,7 @@ pub fn prepare(
         wait_clock,
         clock,
         posix_shm,
+        sysv,
         named,
         arrival: None,
     };
@@ -397,6 +401,7 @@ impl Runnable {
             tracing::warn!("the clock of process {}: {error}", self.pid);
         }
         self.segments.drain(..).for_each(NewSegment::keep);
+        std::mem::take(&mut self.sysv).keep();
         let named = self.posix_shm.drain(..).filter_map(|new| new.go_live().err());
         for error in named.chain(self.going_live.take().map(GoingLive::go_live).unwrap_or_default()) {
             tracing::error!("process {}, which runs here now: {error}", self.pid);

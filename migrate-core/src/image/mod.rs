@@ -1,6 +1,7 @@
 //! What travels: the process as data. Pages do not; they have a stream of their own ([`crate::memory`]).
 
 pub mod layout;
+pub mod sysv_ipc;
 
 use bincode::{Decode, Encode};
 use migrate_linux::cpu::{CpuFeatures, StateComponent};
@@ -18,6 +19,7 @@ use crate::resources::thread::scheduling::Defaults;
 use crate::resources::thread::{CredentialsImage, ThreadCalls, ThreadState};
 use crate::vdso::Vdso;
 use layout::{Layout, LayoutChange, ObjectState, ShmObject};
+use sysv_ipc::{Announced, Images};
 
 /// Identifies an open file description within one image. Descriptors that share one carry the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -56,6 +58,8 @@ pub struct Offer {
     pub uid: u32,
     /// Its kernel, as long as it runs (/proc/sys/kernel/random/boot_id).
     pub boot_id: String,
+    /// Its semaphores and message queues, whose IDs and keys it must have there.
+    pub sysv: Announced,
 }
 
 /// A file that must be at the destination.
@@ -166,6 +170,8 @@ pub struct Early {
     pub files: OpenFilesImage,
     /// The threads beside the first.
     pub threads: Vec<EarlyThread>,
+    /// Its semaphores and message queues.
+    pub sysv: Announced,
 }
 
 /// A thread that can be made before it is known in full.
@@ -196,6 +202,8 @@ pub struct Final {
     pub owners: Vec<OwnerImage>,
     /// What belongs to the process.
     pub process: ProcessState,
+    /// Its semaphores and message queues.
+    pub sysv: Images,
     /// Its threads, the first one first.
     pub threads: Vec<ThreadState>,
     /// Address of a `syscall` instruction in its code.

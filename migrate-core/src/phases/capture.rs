@@ -84,6 +84,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         // Of what has come up since it was taken, it holds nothing.
         digest.objects.resize(subject.space.unnamed.objects.len(), 0);
     }
+    let sysv = subject.sysv.capture()?;
     let process = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
     let timers = capture_timers(process)?;
     let timers_since = timers.since();
@@ -114,6 +115,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         locks,
         owners,
         process: process_state,
+        sysv,
         threads,
         gadget,
         boot_id: subject.boot_id.clone(),

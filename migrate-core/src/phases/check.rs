@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use migrate_linux::process_memory::ProcessMemory;
+use migrate_linux::sysv_ipc::Kind;
 use serde::Serialize;
 
 use super::kernel_state::{Loading, Wanted};
@@ -175,6 +176,10 @@ fn resources(subject: &Subject) -> Vec<Resource> {
     let timers = read_timers(subject.pid).map_or(0, |timers| timers.len());
     if timers > 0 {
         add(process::posix_timers::ROW.0, timers.to_string());
+    }
+    for (kind, which) in subject.sysv.described() {
+        let row = if kind == Kind::Semaphores { process::semaphores::ROW } else { process::message_queues::ROW };
+        add(row.0, which);
     }
     for shared in subject.files.list.iter().filter(|shared| shared.moves()) {
         let view = &shared.file.view;

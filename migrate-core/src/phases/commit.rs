@@ -108,7 +108,11 @@ fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: 
         frozen.kill(doubt.process.pid);
     }
     let unnamed = &subject.space.unnamed;
-    let left = [posix_shm::remove_left_behind(unnamed), segments::remove_left_behind(unnamed, subject.pid)];
+    let left = [
+        posix_shm::remove_left_behind(unnamed),
+        segments::remove_left_behind(unnamed, subject.pid),
+        subject.sysv.remove_left_behind(subject.pid),
+    ];
     left.into_iter().flatten().for_each(|what| record.warn(what));
     if let Some(leaving) = undo.held.leaving.take() {
         leaving.settled();

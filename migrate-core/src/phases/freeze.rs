@@ -126,6 +126,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     obstacles.extend(subject.shared_memory()?);
     obstacles.extend(frozen.timer_obstacles());
     obstacles.extend(posix_timers::too_high(&frozen.timers).filter(|_| !subject.any_timer_id));
+    obstacles.extend(subject.sysv.settle(pid, &frozen.threads)?);
     obstacles.extend(unmovable?);
     suspended?;
     if !obstacles.is_empty() {

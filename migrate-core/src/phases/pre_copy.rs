@@ -97,6 +97,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         let wanted = Wanted { threads: subject.status.threads, waits, anew, cpu_time: subject.sets_cpu_time };
         subject.probe = Loading::begin(plan.options.kernel_state, subject.pid, wanted)?;
         let files = told_files::begin_files(plan.options.kernel_state, subject.pid, subject.files.count());
+        subject.sysv.load_probe(plan.options.kernel_state, subject.pid);
         let any = subject.files.has_terminals();
         let terminals = told_files::begin_terminals(plan.options.kernel_state, subject.pid, any);
         let notified = told_files::begin_notified(plan.options.kernel_state, subject.pid, subject.files.may_notify());
@@ -121,7 +122,8 @@ impl<'r, 'o> Ready<'r, 'o> {
         }
         fault::point(2, peer.stream())?;
         let early = subject.files.early()?;
-        peer.send(&ToDestination::Early(Early { files: early, threads: subject.early_threads()? }))?;
+        let (threads, sysv) = (subject.early_threads()?, subject.sysv.announced()?);
+        peer.send(&ToDestination::Early(Early { files: early, threads, sysv }))?;
         match peer.receive()? {
             ToSource::Made => {}
             other => return Err(peer.unexpected(&other)),
@@ -143,6 +145,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         if let Some(probe) = files.finish() {
             subject.files.tell_by(probe);
         }
+        refuse(subject.sysv.finish_loading())?;
         let losses = subject.files.tell_terminals_by(terminals.finish());
         losses.into_iter().for_each(|loss| record.warn(loss));
         subject.files.tell_notified_by(notified.finish());
@@ -268,6 +271,7 @@ impl Rounds<'_, '_> {
             }
             let found = self.subject.refresh_holdings()?;
             found.losses.into_iter().for_each(|loss| self.record.warn(loss));
+            self.subject.sysv.load_probe(plan.options.kernel_state, self.subject.pid);
             if found.obstacles == obstacles {
                 refuse(found.obstacles)?;
             } else {

@@ -162,6 +162,7 @@ fn offer(plan: &Plan, subject: &Subject) -> Result<(Offer, Option<String>)> {
         vdso: subject.vdso.clone(),
         uid: subject.status.uid[1],
         boot_id: subject.boot_id.clone(),
+        sysv: subject.sysv.announced()?,
     };
     Ok((offer, warning))
 }

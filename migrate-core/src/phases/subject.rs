@@ -12,7 +12,8 @@ use migrate_linux::thread_probe::ThreadRecord;
 
 use super::kernel_state::Loading;
 use super::open_files::{Findings, OpenFiles};
-use super::{sysv_ipc, terminals};
+use super::sysv_ipc::SysvIpc;
+use super::terminals;
 use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
@@ -49,6 +50,8 @@ pub struct Subject {
     pub root: Vec<u8>,
     /// Its open files.
     pub files: OpenFiles,
+    /// Its semaphores and message queues.
+    pub sysv: SysvIpc,
     /// The files that must be at the destination.
     pub needed: Vec<NeededFile>,
     /// To reach its descriptors.
@@ -125,7 +128,7 @@ impl Subject {
         let mut findings = self.files.look(self.pid, &self.pidfd)?;
         findings.obstacles.extend(self.files.find_content(&mut self.space.unnamed));
         findings.obstacles.extend(self.shared_memory()?);
-        findings.obstacles.extend(sysv_ipc::used_by(self.pid)?);
+        findings.obstacles.extend(self.sysv.look(self.pid, self.status.uid[1])?.obstacles);
         Ok(findings)
     }
 
@@ -209,11 +212,12 @@ impl Subject {
         })?;
         let mut obstacles = relations(pid, &status)?;
         obstacles.extend(word_size(pid));
-        obstacles.extend(sysv_ipc::used_by(pid)?);
-        obstacles.extend(sysv_ipc::waited_for_by(pid));
+        let mut sysv = SysvIpc::default();
+        let found = sysv.look(pid, status.uid[1])?;
+        obstacles.extend(found.obstacles);
         let others = other_threads(pid)?;
         obstacles.extend(reasons_of(pid, &others));
-        let mut losses = Vec::new();
+        let mut losses = found.losses;
         if others.iter().map(|(_, status)| status).chain([&status]).any(|status| status.seccomp.unwrap_or(0) != 0) {
             losses.push(confinement::RISK.into());
         }
@@ -253,6 +257,7 @@ impl Subject {
             working_directory: path(),
             root: path(),
             files,
+            sysv,
             needed: Vec::new(),
             vdso: None,
             keep_out_of_vdso: false,

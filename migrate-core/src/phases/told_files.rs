@@ -1,6 +1,6 @@
-//! What many open files are in the freeze, told by a probe of all descriptors at once; and the probe for terminals. Both are loaded while
-//! the memory is copied; the probe for what is signalled of directories before, where it is known that something is, which cannot move
-//! without it.
+//! What many open files are in the freeze, told by a probe of all descriptors at once; and the probes for terminals and for semaphores. They
+//! are loaded while the memory is copied; the probe for what is signalled of directories before, where it is known that something is, which
+//! cannot move without it.
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -11,6 +11,7 @@ use migrate_linux::error::Error as LinuxError;
 use migrate_linux::file_probe::{FileProbe, FileRecord};
 use migrate_linux::notify_probe::{NotifyProbe, NotifyRecord};
 use migrate_linux::terminal_probe::{TerminalProbe, TerminalRecord};
+use migrate_linux::undo_probe::UndoProbe;
 
 use nix::sys::stat::FileStat;
 
@@ -45,6 +46,11 @@ pub fn begin_notified(choice: KernelStateChoice, pid: i32, any: bool) -> Loading
     Loading::begin(choice, any, move || NotifyProbe::load(pid))
 }
 
+/// The probe for what is undone to semaphores.
+pub fn begin_undo(choice: KernelStateChoice, pid: i32) -> Loading<UndoProbe> {
+    Loading::begin(choice, true, move || UndoProbe::load(pid))
+}
+
 impl<P: Send + 'static> Loading<P> {
     fn begin(
         choice: KernelStateChoice,
@@ -62,8 +68,14 @@ impl<P: Send + 'static> Loading<P> {
 
     /// Waits until it is loaded. None: what it would tell is asked for one by one, or not known.
     pub fn finish(self) -> Option<P> {
-        let loaded = self.0?.join().ok()?;
-        loaded.inspect_err(|why| tracing::debug!("{why}; it is done without")).ok()
+        self.finish_or_why().inspect_err(|why| tracing::debug!("{why}; it is done without")).ok()
+    }
+
+    /// The same with why there is none.
+    pub fn finish_or_why(self) -> std::result::Result<P, String> {
+        let loading = self.0.ok_or("the probes are not wanted (--kernel-state)")?;
+        let loaded = loading.join().map_err(|_| "loading the probe failed")?;
+        loaded.map_err(|why| why.to_string())
     }
 }
 

@@ -15,8 +15,12 @@ pub struct SemaphoreSet {
     pub key: i32,
     /// How many semaphores it has.
     pub count: u32,
+    /// The user that made it.
+    pub creator: u32,
     /// When a semop(2) on it was last done, seconds of CLOCK_REALTIME; 0: never.
     pub used_at: i64,
+    /// When it was made, or semctl(2) last changed it.
+    pub changed_at: i64,
 }
 
 /// A message queue.
@@ -26,6 +30,10 @@ pub struct MessageQueue {
     pub id: i32,
     /// The key; 0: IPC_PRIVATE.
     pub key: i32,
+    /// Bytes that it holds.
+    pub bytes: u64,
+    /// The user that made it.
+    pub creator: u32,
     /// Who did the last msgsnd(2), as the reader sees the PID; 0: nobody.
     pub sender: i32,
     /// Who did the last msgrcv(2).
@@ -34,6 +42,8 @@ pub struct MessageQueue {
     pub sent_at: i64,
     /// When the last msgrcv(2) was done.
     pub received_at: i64,
+    /// When it was made, or msgctl(2) last changed it.
+    pub changed_at: i64,
 }
 
 /// Parses the text of `/proc/sysvipc/sem`.
@@ -46,7 +56,9 @@ pub fn parse_semaphores(text: &[u8]) -> Result<Vec<SemaphoreSet>, Malformed> {
             key: key(field(0)?)?,
             id: signed(field(1)?)?.try_into().ok()?,
             count: number(field(3)?, 10)?.try_into().ok()?,
+            creator: number(field(6)?, 10)?.try_into().ok()?,
             used_at: signed(field(8)?)?,
+            changed_at: signed(field(9)?)?,
         })
     })
 }
@@ -60,10 +72,13 @@ pub fn parse_queues(text: &[u8]) -> Result<Vec<MessageQueue>, Malformed> {
         Some(MessageQueue {
             key: key(field(0)?)?,
             id: signed(field(1)?)?.try_into().ok()?,
+            bytes: number(field(3)?, 10)?,
             sender: signed(field(5)?)?.try_into().ok()?,
             receiver: signed(field(6)?)?.try_into().ok()?,
+            creator: number(field(9)?, 10)?.try_into().ok()?,
             sent_at: signed(field(11)?)?,
             received_at: signed(field(12)?)?,
+            changed_at: signed(field(13)?)?,
         })
     })
 }
@@ -114,24 +129,35 @@ mod tests {
     use proptest::prelude::*;
 
     const SEMAPHORES: &[u8] = b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n\
-        -559038737      32769   666          3  1000  1000     0     0 1790000000 1780000000\n         \
+        -559038737      32769   666          3  1000  1000    77     0 1790000000 1780000000\n         \
         0          2   600          1     0     0     0     0          0 1780000000\n";
     const QUEUES: &[u8] = b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      \
-        stime      rtime      ctime\n        81          5   600          16          1  4242     7     0     0     0     0 \
+        stime      rtime      ctime\n        81          5   600          16          1  4242     7     0     0    78     0 \
         1790000001 1790000002 1780000000\n";
 
     #[test]
     fn every_field() {
         let sets = parse_semaphores(SEMAPHORES).unwrap();
-        assert_eq!(sets[0], SemaphoreSet { id: 32769, key: -559_038_737, count: 3, used_at: 1_790_000_000 });
+        let first = SemaphoreSet {
+            id: 32769,
+            key: -559_038_737,
+            count: 3,
+            creator: 77,
+            used_at: 1_790_000_000,
+            changed_at: 1_780_000_000,
+        };
+        assert_eq!(sets[0], first);
         assert_eq!((sets.len(), sets[1].id, sets[1].used_at), (2, 2, 0));
         let queue = MessageQueue {
             id: 5,
             key: 81,
+            bytes: 16,
+            creator: 78,
             sender: 4242,
             receiver: 7,
             sent_at: 1_790_000_001,
             received_at: 1_790_000_002,
+            changed_at: 1_780_000_000,
         };
         assert_eq!(parse_queues(QUEUES).unwrap(), [queue]);
         assert_eq!(parse_queues(b"").unwrap(), []);

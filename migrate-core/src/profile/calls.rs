@@ -26,8 +26,6 @@ pub const UNMOVABLE: &[(&[&str], &str)] = &[
     (&["iopl", "ioperm"], "I/O ports"),
     (&["unshare", "setns"], "other namespaces (unshare, setns)"),
     (&["mq_open"], "POSIX message queues"),
-    (&["semop", "semtimedop", "semget"], "System V semaphores, which are this host's"),
-    (&["msgsnd", "msgrcv", "msgget"], "System V message queues, which are this host's"),
 ];
 
 #[cfg(test)]

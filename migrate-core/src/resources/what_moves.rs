@@ -10,7 +10,7 @@ const IDENTITY: Row =
     ("identity", "PID, thread IDs, process group, session; in a new PID namespace where they are taken");
 const CALLS: Row = (
     "system calls in progress",
-    "sleeps, poll, select, epoll_wait, futex (with priority inheritance too), read, write, pause, sigsuspend, sigtimedwait go on; the program sees no EINTR. Those with a time-out end when they would have ended, with a warning where that cannot be known; the time-outs of sockets begin anew, and a wait for a point of CPU time takes longer where that begins at 0",
+    "sleeps, poll, select, epoll_wait, futex (with priority inheritance too), read, write, semop, msgsnd, msgrcv, pause, sigsuspend, sigtimedwait go on; the program sees no EINTR. Those with a time-out end when they would have ended, with a warning where that cannot be known; the time-outs of sockets begin anew, and a wait for a point of CPU time takes longer where that begins at 0",
 );
 const REST: Row = ("everything else", "refused before anything is touched, by name and with what to do about it");
 
@@ -43,6 +43,8 @@ pub fn rows() -> Vec<Row> {
         file::KINDS.to_vec(),
         one(file::owner::ROW),
         one(process::file_locks::ROW),
+        one(process::semaphores::ROW),
+        one(process::message_queues::ROW),
         one(REST),
     ];
     all.concat()

@@ -3,6 +3,7 @@
 
 mod hosts;
 mod meanwhile;
+mod sysv_ipc;
 
 use std::collections::BTreeSet;
 

@@ -5,7 +5,7 @@
 // it shares memory with one. argv[1].advice and argv[1].seal are about an area of its memory: MADV_DONTFORK, mseal.
 // It has a pair of unix sockets; when there is argv[1].hang_up it closes one of them, and the other comes to its end.
 // When there is argv[1].mapping it maps the file argv[1].content. It notes in argv[1].signals each SIGUSR2 and SIGRTMIN+3 that it gets, with
-// the value that came with it.
+// the value that came with it. From argv[1].sysv on it has System V semaphores and a message queue, and uses them.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -19,8 +19,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
+#include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -141,6 +144,27 @@ static void map_content(void) {
     if (fd < 0 || mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED || close(fd)) wrong("map");
 }
 
+static int set = -1, queue = -1;
+
+static int count(int semaphore, int change, int flags) {
+    struct sembuf operation = {semaphore, change, flags | IPC_NOWAIT};
+    return semop(set, &operation, 1);
+}
+
+static void make_sysv(void) {
+    struct { long type; char text[8]; } kept = {5, "kept"};
+    set = semget(IPC_PRIVATE, 2, 0600), queue = msgget(IPC_PRIVATE, 0600);
+    if (count(0, 3, 0) || count(0, -1, SEM_UNDO) || msgsnd(queue, &kept, sizeof kept.text, 0)) wrong("semaphores, messages");
+}
+
+static void use_sysv(void) {
+    struct { long type; char text[8]; } passed = {7, "passed"};
+    struct msqid_ds told;
+    if (count(1, 1, 0) || count(1, -1, 0) || semctl(set, 1, GETVAL) || semctl(set, 0, GETVAL) != 2) wrong("semaphores");
+    if (msgsnd(queue, &passed, 7, 0) || msgrcv(queue, &passed, 8, 7, IPC_NOWAIT) != 7) wrong("messages");
+    if (msgctl(queue, IPC_STAT, &told) || told.msg_qnum != 1) wrong("the message that is kept");
+}
+
 static int notes;
 static volatile sig_atomic_t noted;
 
@@ -208,6 +232,8 @@ int main(int argc, char **argv) {
         when_told(argv[1], "seal", seal);
         when_told(argv[1], "mapping", map_content);
         when_told(argv[1], "hang_up", hang_up);
+        when_told(argv[1], "sysv", make_sysv);
+        if (set >= 0) use_sysv();
         // While it is copied, the agent has that socket too.
         if (hung_up && recv(pair[0], line, 1, 0) && (errno != EAGAIN || ++hung_up > 1000)) wrong("end of a socket");
     }

@@ -11,7 +11,9 @@ pub mod late_signals;
 pub mod limits;
 pub mod lock_future;
 pub mod memory_map;
+pub mod message_queues;
 pub mod posix_timers;
+pub mod semaphores;
 pub mod surroundings;
 pub mod sysv_ipc;
 

@@ -1,10 +1,9 @@
 //! What of a thread cannot move, and is seen only when it stands: hardware breakpoints that a debugger has left, system calls handed
 //! to the program (PR_SET_SYSCALL_USER_DISPATCH), I/O ports, what it has parted from the other threads by unshare(2) or setns(2),
-//! what only a 32-bit program or a debugger does with registers, and waiting for what is this host's.
+//! and what only a 32-bit program or a debugger does with registers.
 
 use migrate_linux::kcmp::{self, Shared};
-use migrate_linux::libc;
-use migrate_linux::regs::{CallState, Registers};
+use migrate_linux::regs::Registers;
 use migrate_linux::thread_probe::{DISPATCHES, PORTS, ThreadRecord};
 use migrate_linux::tracee::Stopped;
 
@@ -96,11 +95,6 @@ fn of_registers(regs: &Registers, tid: i32) -> Option<String> {
     if regs.cs != CODE_64 {
         return Some(format!("thread {tid} runs 32-bit code; 32-bit programs cannot move"));
     }
-    if regs.call_state() != CallState::User
-        && let Some(why) = waits_for_hosts_own(regs.orig_rax, tid)
-    {
-        return Some(why);
-    }
     let usual = |selector: u64| matches!(selector, 0..=3 | DATA);
     [("SS", regs.ss), ("DS", regs.ds), ("ES", regs.es), ("FS", regs.fs), ("GS", regs.gs)]
         .into_iter()
@@ -110,16 +104,6 @@ fn of_registers(regs: &Registers, tid: i32) -> Option<String> {
                 "thread {tid} has a segment of its own in {name} ({selector:#x}: modify_ldt or set_thread_area); that cannot move"
             )
         })
-}
-
-/// The reason that a thread's system call is, if it waits in it for what is not the process's but the host's.
-pub fn waits_for_hosts_own(call: u64, tid: i32) -> Option<String> {
-    let what = match call as i64 {
-        libc::SYS_semop | libc::SYS_semtimedop => "System V semaphores (semop)",
-        libc::SYS_msgsnd | libc::SYS_msgrcv => "a System V message queue (msgsnd, msgrcv)",
-        _ => return None,
-    };
-    Some(format!("thread {tid} waits for {what}; those are this host's and stay: let the wait end first"))
 }
 
 #[cfg(test)]
@@ -152,8 +136,5 @@ mod tests {
         assert!(why(Registers { fs: 0x7, ..usual }).contains("FS (0x7"));
         assert!(why(Registers { gs: 0x63, ..usual }).contains("GS (0x63"));
         assert_eq!(of_registers(&Registers { ds: DATA, es: DATA, ..usual }, 7), None);
-        let in_call = |call: i64| Registers { orig_rax: call as u64, rax: -4i64 as u64, ..usual };
-        assert!(why(in_call(libc::SYS_semtimedop)).contains("semaphores"));
-        assert_eq!(of_registers(&in_call(libc::SYS_read), 7), None);
     }
 }
