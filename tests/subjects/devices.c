@@ -1,6 +1,19 @@
-/* /dev/null, zero, full, random, urandom: each is still the one it was, with its flags. */
+/* /dev/null, zero, full, random, urandom: each is still the one it was, with its flags; those of one that change all the time, too. */
 #include "subject.h"
 #include <sys/sysmacros.h>
+
+static volatile int stop, wrong;
+
+static void *flip(void *fd)
+{
+	for (int flags = 0; !stop; flags ^= O_NONBLOCK) {
+		fcntl(*(int *)fd, F_SETFL, flags);
+		pause_ms(1);
+		if ((fcntl(*(int *)fd, F_GETFL) & O_NONBLOCK) != flags)
+			wrong = 1;
+	}
+	return NULL;
+}
 
 int main(int argc, char **argv)
 {
@@ -18,8 +31,14 @@ int main(int argc, char **argv)
 		NEED(fds[i] >= 0 && fstat(fds[i], &before[i]) == 0);
 		flags[i] = fcntl(fds[i], F_GETFL), own[i] = fcntl(fds[i], F_GETFD);
 	}
+	int flipped = open("/dev/null", O_RDONLY);
+	NEED(flipped >= 0);
+	pthread_t thread = start_thread(flip, &flipped);
 	ready();
 	await_check();
+	stop = 1;
+	pthread_join(thread, NULL);
+	EXPECT_EQ("flags that had been set were others", wrong, 0);
 
 	for (int i = 0; i < 5; i++) {
 		EXPECT_OK(fstat(fds[i], &after));

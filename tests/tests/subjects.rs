@@ -48,6 +48,7 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// What a subject changes all the time, by itself: two looks never show the same.
 const RESTLESS: &[(&str, &str)] = &[
+    ("devices", "descriptor 8: flags: "),
     ("file_restless", "descriptor"),
     ("mem_moved_tables", "memory: "),
     ("file_restless_state", "descriptor"),

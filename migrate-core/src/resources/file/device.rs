@@ -10,7 +10,9 @@ use nix::sys::stat::{major, minor};
 use nix::unistd::{Whence, lseek};
 
 use super::tty::Tty;
-use super::{FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again, or_instead, terminal_in};
+use super::{
+    FileKind, FileView, HeldFile, NewFiles, Others, flags_now, open_again, or_instead, set_flags, terminal_in,
+};
 use crate::error::{Doing, Error, Result};
 use crate::resources::Verdict;
 
@@ -89,5 +91,15 @@ impl FileKind for Device {
             true => Ok(fd),
             false => Err(Error::Invalid(format!("{} is another device here", String::from_utf8_lossy(&image.path)))),
         }
+    }
+
+    fn update(old: &DeviceImage, new: &DeviceImage, fd: &OwnedFd, _files: &NewFiles) -> Result<bool> {
+        if (&old.path, old.minor) != (&new.path, new.minor) || new.minor == KMSG {
+            return Ok(false);
+        }
+        if old.flags != new.flags {
+            set_flags(fd, new.flags)?;
+        }
+        Ok(true)
     }
 }
