@@ -1,11 +1,11 @@
-/* Pipes with content: more than PIPE_BUF, capacity, packet mode with its boundaries, flags, both ends' duplicates. */
+/* Pipes with content: more than PIPE_BUF, capacity, packet mode with its boundaries, flags, both ends' duplicates; packets beside what is none. */
 #include "subject.h"
 
 static char out[1 << 17], in[1 << 17];
 
 int main(int argc, char **argv)
 {
-	int plain[2], packets[2], empty[2], large[2];
+	int plain[2], packets[2], empty[2], large[2], mixed[2];
 
 	begin(argc, argv);
 	NEED(pipe2(plain, O_CLOEXEC) == 0 && pipe2(packets, O_DIRECT | O_NONBLOCK) == 0 && pipe2(empty, 0) == 0 &&
@@ -20,6 +20,10 @@ int main(int argc, char **argv)
 	NEED(fcntl(large[1], F_SETPIPE_SZ, 1 << 17) == 1 << 17);
 	NEED(write(large[1], out, sizeof out) == sizeof out);
 	NEED(fcntl(empty[0], F_SETFL, O_NONBLOCK) == 0 && fcntl(empty[0], F_SETPIPE_SZ, PAGE) == (int)PAGE);
+	/* A whole page each: nothing is added to it. */
+	NEED(pipe2(mixed, O_NONBLOCK) == 0 && write(mixed[1], out, PAGE) == (ssize_t)PAGE);
+	NEED(fcntl(mixed[1], F_SETFL, O_DIRECT | O_NONBLOCK) == 0 && write(mixed[1], "packet", 6) == 6 && write(mixed[1], "other", 5) == 5);
+	NEED(fcntl(mixed[1], F_SETFL, O_NONBLOCK) == 0 && write(mixed[1], "bytes", 5) == 5);
 	int another = fcntl(plain[1], F_DUPFD, 30);
 	NEED(another >= 30);
 	int capacity = fcntl(plain[0], F_GETPIPE_SZ);
@@ -47,6 +51,15 @@ int main(int argc, char **argv)
 	EXPECT(read(packets[0], in, 1) == -1 && errno == EAGAIN, "the packet pipe should be empty and not block");
 	EXPECT(write(packets[1], "a", 1) == 1 && write(packets[1], "b", 1) == 1, "write: %s", strerror(errno));
 	EXPECT_EQ("a packet written after", read(packets[0], in, sizeof in), 1);
+
+	EXPECT_EQ("bytes before a packet, in part", read(mixed[0], in, PAGE - 1), PAGE - 1);
+	EXPECT_EQ("the rest, and the packet", read(mixed[0], in, sizeof in), 1 + 6);
+	EXPECT(memcmp(in + 1, "packet", 6) == 0, "the packet behind bytes changed");
+	EXPECT_EQ("a packet, in part", read(mixed[0], in, 2), 2);
+	EXPECT_EQ("bytes behind it, in part", read(mixed[0], in, 2), 2);
+	EXPECT(write(mixed[1], "more", 4) == 4, "write: %s", strerror(errno));
+	EXPECT_EQ("the rest of the bytes", read(mixed[0], in, sizeof in), 3 + 4);
+	EXPECT(memcmp(in, "tesmore", 7) == 0, "the bytes behind a packet changed");
 
 	EXPECT_OK(fcntl(large[1], F_SETFL, O_NONBLOCK));
 	EXPECT(write(large[1], "x", 1) == -1 && errno == EAGAIN, "the full pipe is not full any more");
