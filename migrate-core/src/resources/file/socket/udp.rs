@@ -4,6 +4,10 @@
 //! It is bound in the freeze, before the commit: whether its port can be had must be known by then, and what a datagram that arrives
 //! in these milliseconds meets, a socket or none, nobody can rely on.
 //!
+//! Data that it holds back (UDP_CORK, MSG_MORE) stays, and the process with it: the kernel gives it to nobody but its receiver. It is in
+//! pages that a BPF program can only read by the layout of the kernel's own address space, with a route that has been chosen already, and
+//! any way to look at it from outside would send or drop it.
+//!
 //! Lost: what came beside a waiting datagram (time stamp, time to live, interface), errors that wait (an ICMP answer, the error
 //! queue), an empty datagram that was peeked at before, and that sending alone is shut down.
 
