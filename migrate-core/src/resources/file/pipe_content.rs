@@ -228,6 +228,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_behind_bytes_that_nothing_joins_stays_a_packet() {
+        let (reading, writing) = new_pipe(1 << 16).unwrap();
+        PipeContent { capacity: 1 << 16, pieces: Vec::new() }.write_closed(b"bytes", &writing).unwrap();
+        write(&writing, b"packet", true);
+        expect(&reading, 1 << 16, &[piece(b"bytes", false), piece(b"packet", true)]);
+    }
+
+    #[test]
     fn a_full_one_too() {
         let page = [3; 4096];
         for (packet, size) in [(true, 1), (true, 4096), (false, 4096)] {
