@@ -41,7 +41,8 @@ pub fn parse(text: &str) -> Vec<Area> {
             let Some(mut area) = current.take() else { continue };
             // sd: written since the bits were cleared, which tracking does.
             // ac: counted as committed memory, from the moment on that it can be written; where it cannot, only its past shows.
-            let past = |flag: &str| flag == "sd" || flag == "ac" && !area.permissions.contains('w');
+            // gu: a guard may have been put into it, or into what has been joined to it since (newer kernels).
+            let past = |flag: &str| ["sd", "gu"].contains(&flag) || flag == "ac" && !area.permissions.contains('w');
             area.flags = flags.split_whitespace().filter(|flag| !past(flag)).map(String::from).collect();
             match areas.last_mut() {
                 Some(last) if last.goes_on_in(&area) => last.end = area.end,
@@ -89,7 +90,7 @@ mod tests {
 Rss:                   4 kB
 VmFlags: rd wr mr mw me ac sd
 2000-3000 rw-p 00000000 00:00 0 
-VmFlags: rd wr mr mw me ac
+VmFlags: rd wr mr mw me gu ac
 3000-4000 r--p 00001000 fe:01 77                         /a b
 VmFlags: rd mr mw me
 4000-5000 r--p 00002000 fe:01 77                         /a b
