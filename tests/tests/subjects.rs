@@ -78,6 +78,8 @@ const RESTLESS: &[(&str, &str)] = &[
     ("timerfd_periodic", "it_value: "),
     ("call_timerfd_read", "it_value: "),
     ("timer_random", "timers: "),
+    // Inside sigtimedwait what it waits for is not blocked.
+    ("timer_random", "SigBlk: "),
     // libc makes one for each expiry.
     ("timer_libc_thread", "memory: "),
     ("timer_libc_thread", "hreads: "),
