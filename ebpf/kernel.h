@@ -68,7 +68,6 @@ static long (*bpf_seq_write)(struct seq_file *seq, const void *data, u32 size) =
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static long (*bpf_snprintf)(char *to, u32 size, const char *format, u64 *data, u32 data_size) = (void *)165;
 static struct pt_regs *(*bpf_task_pt_regs)(struct task_struct *task) = (void *)175;
-
 static long (*bpf_loop)(u32 steps, void *step, void *context, u64 flags) = (void *)181;
 
 /* A member that lies anywhere: if it cannot be read, `to` becomes 0. */

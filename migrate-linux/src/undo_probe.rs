@@ -119,7 +119,7 @@ fn load(pid: i32) -> std::result::Result<UndoProbe, Box<dyn std::error::Error>> 
 
 #[cfg(not(probes))]
 fn load(_: i32) -> std::result::Result<UndoProbe, Box<dyn std::error::Error>> {
-    Err("this was built without it (clang was missing, or the feature ebpf was off)".into())
+    Err(crate::probe::BUILT_WITHOUT.into())
 }
 
 #[cfg(test)]
