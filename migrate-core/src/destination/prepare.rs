@@ -130,8 +130,8 @@ pub fn prepare(
         &mut making.outside,
         &image.process.confinements,
     )?;
-    restore_cpu_times(&mut making, &mut others, &image)?;
     let sysv = std::mem::take(&mut making.sysv).restore(&image.sysv, &mut making.shell)?;
+    restore_cpu_times(&mut making, &mut others, &image)?;
     restore_first_thread(&mut making, &image, sent)?;
     let wait_clock = wait::Clock { sent_there: image.sent, sent };
     let waits = restore_waits(&mut making, &mut others, &mut image, wait_clock)?;
