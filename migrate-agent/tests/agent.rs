@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use migrate_core::plan::{Options, Plan};
 use migrate_core::protocol::connection::Connection;
 use migrate_core::protocol::local::{AgentStatus, LocalReply, LocalRequest};
-use migrate_core::protocol::preamble::{MigrationId, PREAMBLE_LENGTH, PreambleError, Purpose, greet};
+use migrate_core::protocol::preamble::{MigrationId, PREAMBLE_LENGTH, PROTOCOL_VERSION, PreambleError, Purpose, greet};
 use migrate_core::protocol::question::{Answer, ask};
 
 struct Agent {
@@ -196,7 +196,8 @@ fn another_version_is_told_ours() {
     let mut theirs = *b"MIGRATE\0\x63\0\0\0\x01\0\0\0................";
     stream.write_all(&theirs).expect("written");
     stream.read_exact(&mut theirs).expect("an answer");
-    assert_eq!(theirs[..12], *b"MIGRATE\0\x02\0\0\0");
+    assert_eq!(theirs[..8], *b"MIGRATE\0");
+    assert_eq!(theirs[8..12], PROTOCOL_VERSION.to_le_bytes());
     assert_closes(stream);
 }
 
