@@ -39,9 +39,9 @@ int main(int argc, char **argv)
 	pthread_t thread = start_thread(sender, NULL);
 	ready();
 	await_check();
-	unsigned long before = taken;
-	pause_ms(50);
-	EXPECT(taken > before, "no SIGURG was taken after the move");
+	/* The sender says it should none be taken. */
+	for (unsigned long before = taken; taken == before;)
+		pause_ms(1);
 	stop = 1;
 	pthread_join(thread, NULL);
 	passed();

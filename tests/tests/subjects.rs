@@ -80,6 +80,9 @@ const RESTLESS: &[(&str, &str)] = &[
     ("timer_random", "timers: "),
     // Inside sigtimedwait what it waits for is not blocked.
     ("timer_random", "SigBlk: "),
+    // It may have been sent one, or be in its handler.
+    ("sig_urgent", "SigPnd: "),
+    ("sig_urgent", "SigBlk: "),
     // libc makes one for each expiry.
     ("timer_libc_thread", "memory: "),
     ("timer_libc_thread", "hreads: "),
