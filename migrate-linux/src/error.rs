@@ -25,6 +25,12 @@ pub enum Error {
         /// Exit status or signal.
         how: String,
     },
+    /// The thread stands at the beginning of its end, and can only go on with that.
+    #[error("thread {tid} is ending")]
+    Ends {
+        /// Which thread.
+        tid: i32,
+    },
     /// The thread stopped where it should not.
     #[error("thread {tid} stopped unexpectedly: {what}")]
     UnexpectedStop {

@@ -4,6 +4,7 @@ pub mod activity_probe;
 pub mod closing;
 pub mod cpu;
 pub mod downtime_probe;
+mod ending;
 pub mod epoll;
 pub mod error;
 pub mod executor;

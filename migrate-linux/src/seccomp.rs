@@ -30,8 +30,11 @@ impl Stopped {
     /// # Errors
     /// EPERM: this process lacks CAP_SYS_ADMIN, or is itself under seccomp.
     pub fn suspend_seccomp(&self, kill_on_exit: bool) -> Result<()> {
-        let fate = if kill_on_exit { libc::PTRACE_O_EXITKILL } else { 0 };
-        let options = (libc::PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP | fate) as usize;
+        self.suspend_seccomp_with(if kill_on_exit { libc::PTRACE_O_EXITKILL } else { 0 })
+    }
+
+    pub(crate) fn suspend_seccomp_with(&self, options: libc::c_int) -> Result<()> {
+        let options = (libc::PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP | options) as usize;
         request("suspend seccomp", libc::PTRACE_SETOPTIONS, self.tid(), 0, options as *mut _).map(drop)
     }
 

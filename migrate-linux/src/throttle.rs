@@ -376,9 +376,9 @@ fn tids(pid: i32) -> io::Result<Vec<i32>> {
     Ok(entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// The letter of its state (proc_pid_stat(5)); None: it has ended.
+/// The letter of its state (proc_pid_stat(5)); None: it has ended. The first thread stays as a zombie while others go on.
 fn state(pid: i32, tid: i32) -> Option<u8> {
     let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     let name_end = stat.iter().rposition(|b| *b == b')')?;
-    stat.get(name_end + 2).copied()
+    stat.get(name_end + 2).copied().filter(|state| !matches!(state, b'Z' | b'X'))
 }

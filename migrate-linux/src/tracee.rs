@@ -49,8 +49,10 @@ pub struct RseqConfiguration {
 /// Dropping it stops it for a moment, unnoticed as in [`Stopped::resume_unnoticed`], and detaches.
 #[derive(Debug)]
 pub struct Seized {
-    tid: i32,
-    attached: bool,
+    pub(crate) tid: i32,
+    pub(crate) attached: bool,
+    /// Its end is a stop, until another one has been seen ([`Seized::seize_noticing_end`]).
+    pub(crate) notices_end: bool,
     _bound_to_this_thread: PhantomData<*const ()>,
 }
 
@@ -125,6 +127,7 @@ fn wait(tid: i32) -> Result<Stop> {
     Ok(match status >> 16 {
         libc::PTRACE_EVENT_STOP => Stop::Event { signal },
         0 => Stop::Signal(signal),
+        libc::PTRACE_EVENT_EXIT => return Err(Error::Ends { tid }),
         event => return Err(Error::UnexpectedStop { tid, what: format!("ptrace event {event}") }),
     })
 }
@@ -200,7 +203,7 @@ impl Seized {
         Seized::seize_with(tid, libc::PTRACE_O_TRACECLONE)
     }
 
-    fn seize_with(tid: i32, options: libc::c_int) -> Result<Seized> {
+    pub(crate) fn seize_with(tid: i32, options: libc::c_int) -> Result<Seized> {
         // Without TRACESYSGOOD a thread whose tracer dies while it stands at a system call would get SIGTRAP, and die too
         // (`ptrace_report_syscall`, linux/ptrace.h: the stop's number is sent as a signal, and this one is none).
         let options = options | libc::PTRACE_O_TRACESYSGOOD;
@@ -223,7 +226,7 @@ impl Seized {
 
     /// A thread that is attached already, because a tracee made it with CLONE_PTRACE.
     pub fn adopt(tid: i32) -> Seized {
-        Seized { tid, attached: true, _bound_to_this_thread: PhantomData }
+        Seized { tid, attached: true, notices_end: false, _bound_to_this_thread: PhantomData }
     }
 
     /// The thread.
@@ -238,14 +241,21 @@ impl Seized {
 
     /// Waits until it stands. Signals that arrive first are delivered as if nobody traced it.
     ///
-    /// After Err the thread is gone, or nobody's tracee.
+    /// After Err the thread is gone, or on its way to its end, or nobody's tracee.
     pub fn wait_stopped(mut self) -> Result<(Stopped, Stop)> {
         loop {
             match wait_leaving_signals(self.tid) {
                 Ok(Stop::Signal(signal)) => {
                     request("deliver a signal", libc::PTRACE_CONT, self.tid, 0, signal as usize as *mut c_void)?;
                 }
-                Ok(stop) => return Ok((self.stands(), stop)),
+                Ok(stop) => {
+                    self.notice_end_no_more()?;
+                    return Ok((self.stands(), stop));
+                }
+                Err(Error::Ends { .. }) => {
+                    self.attached = false;
+                    return Err(self.let_end());
+                }
                 Err(gone) => {
                     self.attached = false;
                     return Err(gone);
