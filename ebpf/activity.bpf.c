@@ -70,6 +70,7 @@ struct unix_sock {
 
 struct task_struct {
 	unsigned int __state;
+	int exit_state;
 	int pid;
 	int tgid;
 	struct files_struct *files;
@@ -228,7 +229,7 @@ SECTION("iter/task") int look(struct bpf_iter__task *context)
 	counter = bpf_map_lookup_elem(&counts, &now);
 	if (counter)
 		*counter = begun.at;
-	if (task->__state != 0) { /* it sleeps, so its registers are those of its call */
+	if (task->__state != 0 && !task->exit_state) { /* it sleeps, so its registers are those of its call */
 		struct pt_regs *regs = bpf_task_pt_regs(task);
 		begun.number = regs->orig_ax;
 		tid = task->pid;

@@ -41,6 +41,7 @@ struct numbered {
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+	u64 session_id; /* of each reading another one */
 } KERNEL_MEMBERS;
 
 struct bpf_iter__task {

@@ -221,6 +221,36 @@ struct {
 	struct record *value;
 } making SECTION(".maps");
 
+/* What the first thread that was met in a reading, and had not ended, has: all are compared with that. */
+struct shared {
+	u64 session;
+	void *fs, *files, *nsproxy;
+};
+
+struct {
+	int (*type)[2]; /* BPF_MAP_TYPE_ARRAY */
+	int (*max_entries)[1];
+	u32 *key;
+	struct shared *value;
+} shared SECTION(".maps");
+
+/* The first thread of the process comes first, but may have ended before others. */
+static inline u32 parted(struct task_struct *task, u64 session)
+{
+	u32 first = 0;
+	struct shared *with = bpf_map_lookup_elem(&shared, &first);
+
+	if (!with || !task->fs) /* it has ended */
+		return 0;
+	if (with->session != session) {
+		with->session = session;
+		with->fs = task->fs;
+		with->files = task->files;
+		with->nsproxy = task->nsproxy;
+	}
+	return (task->fs != with->fs) | (task->files != with->files) << 1 | (task->nsproxy != with->nsproxy) << 2;
+}
+
 static inline void credentials(struct record *record, const struct cred *cred)
 {
 	struct group_info *groups = cred->group_info;
@@ -298,7 +328,7 @@ static inline void cpu_time(struct record *record, struct task_struct *task)
 
 SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 {
-	struct task_struct *task = context->task, *leader;
+	struct task_struct *task = context->task;
 	struct pid *pid, *process;
 	u32 first = 0, tid, tgid;
 	struct record *record = bpf_map_lookup_elem(&making, &first);
@@ -331,10 +361,7 @@ SECTION("iter/task") int read_thread(struct bpf_iter__task *context)
 	record->debug_control = task->thread.ptrace_dr7;
 	record->flags = task->flags;
 	record->parent_death_signal = task->pdeath_signal;
-	leader = task->group_leader;
-	if (leader->fs) /* else it has ended */
-		record->parted = (task->fs != leader->fs) | (task->files != leader->files) << 1 |
-				(task->nsproxy != leader->nsproxy) << 2;
+	record->parted = parted(task, context->meta->session_id);
 	record->seccomp = task->seccomp.mode;
 	record->seccomp_filter = (u64)task->seccomp.filter;
 	credentials(record, task->real_cred);

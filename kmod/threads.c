@@ -76,9 +76,20 @@ static void read_seccomp(struct migrate_thread *record, struct task_struct *task
 #endif
 }
 
+/* That with which all are compared: the first thread, or if that has ended, the first that has not. */
+static struct task_struct *not_ended(struct task_struct *target)
+{
+	struct task_struct *task;
+
+	for_each_thread(target, task)
+		if (READ_ONCE(task->fs))
+			return task;
+	return NULL;
+}
+
 static void read_parted(struct migrate_thread *record, struct task_struct *task, struct task_struct *first)
 {
-	if (!READ_ONCE(first->fs))
+	if (!first || !READ_ONCE(first->fs) || !READ_ONCE(task->fs))
 		return; /* it has ended */
 	if (READ_ONCE(task->fs) != READ_ONCE(first->fs))
 		record->parted |= MIGRATE_OWN_DIRECTORIES;
@@ -125,7 +136,7 @@ static void read_thread(struct migrate_thread *record, struct task_struct *task,
 long read_threads(struct migrate_read_threads __user *to, struct watch *watch)
 {
 	struct migrate_read_threads request;
-	struct task_struct *target, *task;
+	struct task_struct *target, *task, *first;
 	struct migrate_thread *records;
 	u32 room, written, count = 0;
 	long error = 0;
@@ -151,9 +162,10 @@ long read_threads(struct migrate_read_threads __user *to, struct watch *watch)
 	}
 	rcu_read_lock();
 	request.watched = watches(watch, target);
+	first = not_ended(target);
 	for_each_thread(target, task) {
 		if (count < room) {
-			read_thread(&records[count], task, rcu_dereference(target->group_leader));
+			read_thread(&records[count], task, first);
 			if (request.watched)
 				read_cut(&records[count], watch, task);
 		}
