@@ -34,8 +34,7 @@ struct sysv_sem {
 } KERNEL_MEMBERS;
 
 struct task_struct {
-	int pid;
-	int tgid;
+	int exit_state;
 	struct pid *thread_pid;
 	struct task_struct *group_leader;
 	struct sysv_sem sysvsem;
@@ -52,7 +51,7 @@ struct task_struct {
 
 /* As Record in migrate-linux/src/undo_probe.rs reads it. The first of a set is always told, the others if there is something in them. */
 struct record {
-	u32 tid; /* in the reader's PID namespace */
+	u32 tid; /* in the reader's PID namespace: the process, or a thread that has its own */
 	s32 set;
 	u32 first;
 	u32 what;
@@ -129,23 +128,45 @@ static long tell_piece(u32 step, struct step *context)
 	return 0;
 }
 
+/* What the first thread that was met in a reading has, and had not ended: it is the process's. */
+struct first {
+	u64 session;
+	u64 list;
+};
+
+struct {
+	int (*type)[2]; /* BPF_MAP_TYPE_ARRAY */
+	int (*max_entries)[1];
+	u32 *key;
+	struct first *value;
+} firsts SECTION(".maps");
+
 SECTION("iter/task") int read_undo(struct bpf_iter__task *context)
 {
 	struct task_struct *task = context->task;
 	struct sem_undo_list *list;
 	u32 zero = 0;
 	struct making *now = bpf_map_lookup_elem(&making, &zero);
+	struct first *first = bpf_map_lookup_elem(&firsts, &zero);
 	struct step step = { .now = now, .seq = context->meta->seq };
+	struct pid *whose;
+	int is_first;
 
-	if (!task || !now)
+	if (!task || !now || !first)
 		return 0;
 	list = task->sysvsem.undo_list;
-	if (!list || (task->pid != task->tgid && list == task->group_leader->sysvsem.undo_list))
+	is_first = first->session != context->meta->session_id && !task->exit_state;
+	if (is_first) {
+		first->session = context->meta->session_id;
+		first->list = (u64)list;
+	}
+	if (!list || (!is_first && (u64)list == first->list))
 		return 0;
-	if (!task->thread_pid) /* it is being reaped */
+	whose = is_first ? task->group_leader->thread_pid : task->thread_pid;
+	if (!whose) /* it is being reaped */
 		return 0;
 	__builtin_memset(now, 0, sizeof *now);
-	now->record.tid = number(task->thread_pid, bpf_get_current_task_btf()->thread_pid->level);
+	now->record.tid = number(whose, bpf_get_current_task_btf()->thread_pid->level);
 	now->head = (u64)list + BYTE_OFFSET(list->list_proc);
 	bpf_probe_read_kernel(&now->at, sizeof now->at, &list->list_proc.next);
 	bpf_loop(STEPS, tell_piece, &step, 0);

@@ -19,6 +19,7 @@ use object::read::elf::{FileHeader, Sym};
 use crate::error::{Doing, Result};
 use crate::image::layout::{Backing, Layout};
 use crate::proc::auxv::read_auxv;
+use crate::proc::process::Process;
 
 /// The most bytes that one can have: those that there are have two pages.
 const MOST: u64 = 1 << 16;
@@ -43,10 +44,10 @@ pub fn digest(code: &[u8], vvar: u64, vvar_vclock: u64) -> [u8; 32] {
 
 impl Vdso {
     /// That of a process; None: it has none.
-    pub fn of(pid: i32, layout: &Layout) -> Result<Option<Vdso>> {
+    pub fn of(process: Process, layout: &Layout) -> Result<Option<Vdso>> {
         const AT_SYSINFO_EHDR: u64 = 33;
         let Some(kernels) = layout.vmas.iter().find(|v| v.backing == Backing::Vdso) else { return Ok(None) };
-        let memory = ProcessMemory::open(pid).doing(|| format!("open the memory of {pid}"))?;
+        let memory = ProcessMemory::open(process.alive).doing(|| format!("open the memory of {process}"))?;
         let read = |start: u64, end: u64| {
             let mut code = vec![0; end.saturating_sub(start).min(MOST) as usize];
             memory.read(start, &mut code).doing(|| "read the vDSO".into()).map(|()| code)
@@ -54,7 +55,7 @@ impl Vdso {
         let all = read(kernels.start, kernels.end)?;
         let around = |backing| layout.vmas.iter().filter(|v| v.backing == backing).map(|v| v.len()).sum::<u64>();
         let digest = digest(&all, around(Backing::Vvar), around(Backing::VvarVclock));
-        let told = read_auxv(pid).doing(|| format!("read the auxiliary vector of {pid}"))?;
+        let told = read_auxv(process.alive).doing(|| format!("read the auxiliary vector of {process}"))?;
         let start = told.into_iter().find(|(key, _)| *key == AT_SYSINFO_EHDR).map_or(0, |(_, value)| value);
         let known = layout.vmas.iter().find(|v| v.start <= start && start < v.end);
         let code = match known {

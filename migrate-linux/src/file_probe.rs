@@ -83,14 +83,14 @@ pub struct FileProbe {
 }
 
 impl FileProbe {
-    /// Loads the program for a process, and reads once. Takes 60 ms and for that time 20 MiB, most of it for the kernel's description of itself.
+    /// Loads the program for a process, `alive` being a thread of it that has not ended, and reads once. Takes 60 ms and for that time 20 MiB, most of it for the kernel's description of itself.
     ///
     /// # Errors
     /// Built without the probes; the kernel is older than 6.1, has no BTF (CONFIG_DEBUG_INFO_BTF), or does not permit it (CAP_BPF and
     /// CAP_PERFMON).
-    pub fn load(pid: i32) -> Result<FileProbe> {
+    pub fn load(pid: i32, alive: i32) -> Result<FileProbe> {
         let program = load_over_files!("files", "read_file", "descriptors")?;
-        let files = TaskIterator::of_process(program.as_fd(), pid)?;
+        let files = TaskIterator::of_descriptors(program.as_fd(), pid, alive)?;
         let probe = FileProbe { program, files };
         probe.read()?;
         Ok(probe)
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn it_tells_of_this_process_what_is_in_fdinfo() {
-        let probe = match FileProbe::load(std::process::id() as i32) {
+        let probe = match FileProbe::load(std::process::id() as i32, std::process::id() as i32) {
             Ok(probe) => probe,
             Err(why) => return println!("SKIPPED probe for descriptors: {why}"),
         };

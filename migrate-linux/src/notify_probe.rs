@@ -65,15 +65,15 @@ pub struct NotifyProbe(TaskIterator);
 const READS: usize = 16;
 
 impl NotifyProbe {
-    /// Loads the program for a process. Takes 60 ms, most of it for the kernel's description of itself.
+    /// Loads the program for a process, `alive` being a thread of it that has not ended. Takes 60 ms, most of it for the kernel's description of itself.
     ///
     /// # Errors
     /// As [`crate::file_probe::FileProbe::load`]; and it does not see what this process itself asks for.
-    pub fn load(pid: i32) -> Result<NotifyProbe> {
+    pub fn load(pid: i32, alive: i32) -> Result<NotifyProbe> {
         let program = load_over_files!("notify", "read_notify", "F_NOTIFY")?;
         let own = NotifyProbe(TaskIterator::of_process(program.as_fd(), std::process::id() as i32)?);
         own.sees().map_err(|why| cannot_be_loaded("F_NOTIFY", why))?;
-        Ok(NotifyProbe(TaskIterator::of_process(program.as_fd(), pid)?))
+        Ok(NotifyProbe(TaskIterator::of_descriptors(program.as_fd(), pid, alive)?))
     }
 
     /// Of every directory of which it wants to be told something.
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn it_tells_what_is_asked_for() {
-        let probe = match NotifyProbe::load(std::process::id() as i32) {
+        let probe = match NotifyProbe::load(std::process::id() as i32, std::process::id() as i32) {
             Ok(probe) => probe,
             Err(why) => return println!("SKIPPED probe for F_NOTIFY: {why}"),
         };

@@ -34,6 +34,12 @@ impl TaskIterator {
         TaskIterator::bind(program, &info, format!("thread {tid}"))
     }
 
+    /// Binds a program for descriptors to those of a process; `alive` is a thread of it that has not ended. Where that is not the first one,
+    /// the kernel would go through the table that all share once for each (`task_group_seq_get_next`, kernel/bpf/task_iter.c).
+    pub fn of_descriptors(program: BorrowedFd<'_>, pid: i32, alive: i32) -> Result<TaskIterator> {
+        if alive == pid { TaskIterator::of_process(program, pid) } else { TaskIterator::of_thread(program, alive) }
+    }
+
     fn bind(program: BorrowedFd<'_>, info: &IterInfo, what: String) -> Result<TaskIterator> {
         let link = LinkCreate {
             program: program.as_raw_fd() as u32,

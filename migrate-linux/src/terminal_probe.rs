@@ -106,13 +106,13 @@ impl Unread {
 pub struct TerminalProbe(TaskIterator);
 
 impl TerminalProbe {
-    /// Loads the program for a process. Takes 60 ms, most of it for the kernel's description of itself.
+    /// Loads the program for a process, `alive` being a thread of it that has not ended. Takes 60 ms, most of it for the kernel's description of itself.
     ///
     /// # Errors
     /// As [`crate::file_probe::FileProbe::load`].
-    pub fn load(pid: i32) -> Result<TerminalProbe> {
+    pub fn load(pid: i32, alive: i32) -> Result<TerminalProbe> {
         let program = load_over_files!("terminals", "read_terminal", "terminals")?;
-        let probe = TerminalProbe(TaskIterator::of_process(program.as_fd(), pid)?);
+        let probe = TerminalProbe(TaskIterator::of_descriptors(program.as_fd(), pid, alive)?);
         probe.read()?;
         Ok(probe)
     }
@@ -161,7 +161,7 @@ mod tests {
         pty::lock(&master, false).unwrap();
         let number = pty::number(&master).unwrap();
         let mut slave = open(&format!("/dev/pts/{number}"));
-        let probe = match TerminalProbe::load(std::process::id() as i32) {
+        let probe = match TerminalProbe::load(std::process::id() as i32, std::process::id() as i32) {
             Ok(probe) => probe,
             Err(why) => return println!("SKIPPED probe for terminals: {why}"),
         };

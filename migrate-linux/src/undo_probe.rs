@@ -7,7 +7,8 @@ use crate::task_iterator::TaskIterator;
 /// What will be done to one set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undo {
-    /// The thread whose adjustments they are: the first one, or one that does not share its own with that (CLONE_SYSVSEM).
+    /// Whose adjustments they are: the process, or a thread that does not share them with the first one, or the first that goes on
+    /// (CLONE_SYSVSEM).
     pub tid: i32,
     /// The set.
     pub set: i32,

@@ -25,14 +25,19 @@ pub fn find(mark: &str) -> Vec<i32> {
     found
 }
 
-/// That of a process; a zombie has none. In the middle of execve(2) none is to be seen either, so one that shows nothing is looked at
-/// again.
+/// That of a process; a zombie has none, but if only its first thread is one, the others show it. In the middle of execve(2) none is to be
+/// seen either, so one that shows nothing is looked at again.
 fn environment(directory: &Path) -> Vec<u8> {
     for _ in 0..20 {
         let bytes = fs::read(directory.join("environ")).unwrap_or_default();
-        // A zombie has no executable.
-        if !bytes.is_empty() || fs::read_link(directory.join("exe")).is_err() {
+        if !bytes.is_empty() {
             return bytes;
+        }
+        // A zombie has no executable.
+        if fs::read_link(directory.join("exe")).is_err() {
+            let threads = fs::read_dir(directory.join("task")).into_iter().flatten().flatten();
+            let shown = |thread: fs::DirEntry| fs::read(thread.path().join("environ")).ok();
+            return threads.filter_map(shown).find(|bytes| !bytes.is_empty()).unwrap_or_default();
         }
         sleep(Duration::from_millis(1));
     }

@@ -40,11 +40,14 @@ const WHOLE: [&str; 10] = [
     "setgroups",
 ];
 
+/// Of these, what each thread has for itself.
+const OF_FIRST: [&str; 2] = ["personality", "timerslack_ns"];
+
 /// Symbolic links of /proc/PID.
 const LINKS: [&str; 3] = ["exe", "cwd", "root"];
 
 /// Fields of /proc/PID/stat (proc_pid_stat(5)): number and name.
-const STAT: [(usize, &str); 20] = [
+const STAT: [(usize, &str); 21] = [
     (5, "pgrp"),
     (6, "session"),
     (19, "nice"),
@@ -65,6 +68,7 @@ const STAT: [(usize, &str); 20] = [
     (7, "tty_nr"),
     (18, "priority"),
     (1, "pid"),
+    (52, "exit_code"),
 ];
 
 /// Fields of /proc/PID/status (proc_pid_status(5)).
@@ -108,15 +112,19 @@ impl Snapshot {
     /// When a file that every process has cannot be read: the process is gone.
     pub fn take(pid: i32) -> io::Result<Snapshot> {
         let directory = PathBuf::from(format!("/proc/{pid}"));
+        let alive = alive(&directory)?;
         let mut process = Fields::new();
         for name in WHOLE {
             // Not every kernel has every one.
-            if let Ok(bytes) = fs::read(directory.join(name)) {
+            if let Ok(bytes) = fs::read(alive.join(name)) {
                 process.insert(name.into(), bytes.escape_ascii().to_string());
             }
         }
         for name in LINKS {
-            process.insert(name.into(), link(&directory.join(name))?);
+            process.insert(name.into(), link(&alive.join(name))?);
+        }
+        for name in OF_FIRST {
+            process.insert(format!("{name} of the first thread"), fs::read_to_string(directory.join(name))?);
         }
         process.extend(stat(&directory)?);
         process.extend(status(&directory)?);
@@ -133,8 +141,8 @@ impl Snapshot {
 
         let mut descriptors = BTreeMap::new();
         let mut objects = Objects::default();
-        for (number, path) in numbered(&directory.join("fd"))? {
-            let info = fs::read_to_string(directory.join("fdinfo").join(number.to_string()));
+        for (number, path) in numbered(&alive.join("fd"))? {
+            let info = fs::read_to_string(alive.join("fdinfo").join(number.to_string()));
             let (target, info) = match (link(&path), info) {
                 (Ok(target), Ok(info)) => (target, info),
                 // Closed since it was listed: some programs do that all the time.
@@ -143,9 +151,21 @@ impl Snapshot {
             };
             descriptors.insert(number, descriptor(objects.named_by_order(target), &info));
         }
-        let areas = areas::parse(&String::from_utf8_lossy(&fs::read(directory.join("smaps"))?));
+        let areas = areas::parse(&String::from_utf8_lossy(&fs::read(alive.join("smaps"))?));
         Ok(Snapshot { areas, process, threads, descriptors })
     }
+}
+
+/// Where what all its threads share is shown: /proc shows nothing of that by the PID if the first of them has ended before others, but
+/// by the ID of any other.
+fn alive(process: &Path) -> io::Result<PathBuf> {
+    for (tid, thread) in numbered(&process.join("task"))? {
+        // It may have ended since.
+        if status(&thread).is_ok_and(|fields| !matches!(fields["State"].as_str(), "Z" | "X")) {
+            return Ok(PathBuf::from(format!("/proc/{tid}")));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "all of its threads have ended"))
 }
 
 fn link(path: &Path) -> io::Result<String> {

@@ -12,12 +12,14 @@ use migrate_tests::waiting::{wait_for, wait_for_file};
 
 /// What cannot move yet, and the words that say so. It must go on where it is.
 const REFUSED: &[(&str, &str)] = &[
-    ("thread_leader_gone", "has ended"),
     ("refused_mapping", "memory of a device"),
     ("refused_packet_ring", "fd 7: a packet socket with a ring"),
     ("refused_traced_thread", "(a debugger); end that first"),
     ("refused_supervisor", "SECCOMP_RET_USER_NOTIF"),
     ("refused_unshared", "unshare CLONE_FS"),
+    ("refused_unshared_first_ended", "unshare CLONE_FS"),
+    ("refused_pipe_first_ended", "a pipe (pipe:["),
+    ("refused_memory_first_ended", "it shares memory with process "),
     ("refused_dispatch", "PR_SET_SYSCALL_USER_DISPATCH"),
     ("refused_descriptor_table", "modify_ldt"),
     ("refused_breakpoint", "hardware breakpoints"),
@@ -63,6 +65,8 @@ const RESTLESS: &[(&str, &str)] = &[
     // While the C library makes a thread.
     ("threads_restless", "SigBlk: "),
     ("file_offset", "descriptor 5: pos: "),
+    ("first_ended", "descriptor 3: pos: "),
+    ("first_ended", "ShdPnd: "),
     ("itimer_periodic", "ShdPnd: "),
     ("timer_periodic", "Pnd: "),
     ("timer_random", "Pnd: "),

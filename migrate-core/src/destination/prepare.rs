@@ -38,7 +38,7 @@ use crate::resources::process::{
     adjustments, attributes, cpu_time, limits, lock_future, memory_map, posix_timers, surroundings,
 };
 use crate::resources::thread::wait::{self, Given};
-use crate::resources::thread::{Credentials, cpu, parent_death};
+use crate::resources::thread::{Credentials, EndedThread, cpu, parent_death};
 use crate::state::{Arrival, Named, StateDirectory};
 
 /// The process, complete but perhaps for its locks. Dropped, it dies.
@@ -46,6 +46,9 @@ pub struct Runnable {
     pid: i32,
     /// Until the executor is out of it.
     unfinished: Option<Unfinished>,
+    /// The first thread, standing at its end, if it has ended in the original.
+    ending: Option<Stopped>,
+    /// Those that are to run.
     threads: Vec<Stopped>,
     live: bool,
     job_control: JobControl,
@@ -72,6 +75,7 @@ struct Unfinished {
     others: Standing,
     locks: Vec<FileLock>,
     cpus: Vec<cpu::Cpu>,
+    ended_first: Option<EndedThread>,
     gadget: u64,
 }
 
@@ -85,7 +89,8 @@ pub fn prepare(
     let mut steps = Steps::default();
     check(&image)?;
     making.collapsing.stop();
-    let others = image.threads.get(1..).unwrap_or_default();
+    let place = first_place(&image);
+    let others = image.threads.get(place..).unwrap_or_default();
     // To the rseq area of one that runs, be it to its end, the kernel writes: it must still be there.
     making.threads.end_others(others, &mut making.shell)?;
     making.apply(&image.layout)?;
@@ -125,6 +130,7 @@ pub fn prepare(
     making.lock_and_seal()?;
     making.seal_objects()?;
     let mut others = std::mem::take(&mut making.threads).restore(
+        place,
         others,
         &mut making.shell,
         &mut making.outside,
@@ -153,6 +159,7 @@ pub fn prepare(
         others,
         locks: image.locks,
         cpus: image.threads.into_iter().map(|t| t.cpu).collect(),
+        ended_first: image.ended_first,
         gadget,
     };
     let locks_wanted = !unfinished.take_locks()?;
@@ -160,6 +167,7 @@ pub fn prepare(
         pid,
         descriptors: making.descriptors,
         unfinished: Some(unfinished),
+        ending: None,
         threads: Vec::new(),
         live: false,
         job_control,
@@ -209,6 +217,11 @@ fn check(image: &Final) -> Result<()> {
         return Err(Error::Invalid(format!("{} threads", image.threads.len())));
     }
     image.process.confinements.check(image.threads.len())
+}
+
+/// The place of the first image that is none of the first thread's.
+fn first_place(image: &Final) -> usize {
+    if image.ended_first.is_some() { 0 } else { 1 }
 }
 
 fn open_executable(image: &Final) -> Result<OwnedFd> {
@@ -268,14 +281,21 @@ fn sent_here(image: &Final, clocks: Option<Offsets>, came: Instant) -> Result<In
 fn restore_cpu_times(making: &mut Making, others: &mut Standing, image: &Final) -> Result<()> {
     let Some(times) = &image.process.cpu_times else { return Ok(()) };
     let (first, _) = making.shell.first_thread()?;
-    let threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
+    let mut threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
+    if image.ended_first.is_some() {
+        threads.rotate_left(1);
+    }
     times.restore(&threads, making.module.as_ref()).capturing(cpu_time::ROW.0)
 }
 
 /// The first thread's own calls and the process's; credentials last of all, and after them what they reset. `sent`: when the image was.
 fn restore_first_thread(making: &mut Making, image: &Final, sent: Instant) -> Result<()> {
+    let (pid, ended) = (making.shell.pid, image.ended_first.as_ref());
     let first = image.threads.first().ok_or_else(|| Error::Invalid("no threads".into()))?;
-    first.calls.restore_outside(None, making.shell.pid, &mut making.outside)?;
+    match ended {
+        Some(ended) => ended.restore_outside(pid, &mut making.outside)?,
+        None => first.calls.restore_outside(None, pid, &mut making.outside)?,
+    }
     let mut batch = Batch::new();
     image.process.calls.restore(None, &mut batch);
     lock_future::restore(image.process.lock_future, &mut batch);
@@ -290,16 +310,27 @@ fn restore_first_thread(making: &mut Making, image: &Final, sent: Instant) -> Re
     // The socket, and behind it the files that mappings were made of.
     let socket = making.shell.socket_number();
     batch.must(libc::SYS_close_range, [socket.into(), u64::from(u32::MAX).into(), 0.into()]);
-    first.calls.restore(None, &mut batch);
+    match ended {
+        Some(ended) => ended.restore(&mut batch),
+        None => first.calls.restore(None, &mut batch),
+    }
     limits::restore_queued_signals(&image.process.limits, &mut batch);
     parent_death::clear(&mut batch);
     let confinements = &image.process.confinements;
-    if confinements.confines_itself(0) {
+    // It is the first of them unless it has ended, and then it is confined only as all are.
+    let confines_itself = ended.is_none() && confinements.confines_itself(0);
+    if confinements.confine_all() || confines_itself {
         // Calls are made in it until the executor is out of it.
         making.shell.suspend_seccomp()?;
-        confinements.restore(0, &mut batch);
+        confinements.restore_all(&mut batch);
     }
-    Credentials::restore(&first.credentials, &mut batch);
+    match ended {
+        Some(ended) => ended.restore_credentials(&mut batch),
+        None => {
+            confinements.restore(0, &mut batch);
+            Credentials::restore(&first.credentials, &mut batch);
+        }
+    }
     attributes::restore_after_credentials(&image.process.calls.attributes, &mut batch);
     making.shell.run(&batch)?;
     for part in image.owners.chunks(owner::AT_ONCE) {
@@ -318,7 +349,8 @@ fn restore_waits(
     clock: wait::Clock,
 ) -> Result<Vec<Given>> {
     let (first, executor) = making.shell.first_thread()?;
-    let mut threads: Vec<&mut Stopped> = std::iter::once(first).chain(others.iter_mut()).collect();
+    let first = Some(first).filter(|_| image.ended_first.is_none());
+    let mut threads: Vec<&mut Stopped> = first.into_iter().chain(others.iter_mut()).collect();
     let there = wait::There { executor, module: making.module.as_ref(), clock };
     wait::restore(&mut image.threads, &mut threads, &there, &mut making.outside.warnings)
 }
@@ -357,11 +389,14 @@ impl Runnable {
     /// Takes the executor out and sets every thread's registers: nothing of ours is left in the process.
     fn finish(&mut self) -> Result<()> {
         // The shell last: on an error it is dropped first, and kills, before the threads could be let go.
-        let Some(Unfinished { mut others, cpus, gadget, mut shell, .. }) = self.unfinished.take() else {
+        let Some(Unfinished { mut others, cpus, ended_first, gadget, mut shell, .. }) = self.unfinished.take() else {
             return Ok(());
         };
         shell.remove_executor(gadget)?;
-        self.threads.push(shell.let_go()?);
+        match ended_first {
+            None => self.threads.push(shell.let_go()?),
+            Some(ended) => ended.end(self.ending.insert(shell.let_go()?), gadget)?,
+        }
         self.threads.extend(others.take());
         for (thread, image) in self.threads.iter_mut().zip(&cpus) {
             cpu::restore(image, thread)?;
@@ -427,20 +462,26 @@ impl Runnable {
     /// die: it must neither run before it is committed nor be lost afterwards. The agent finds it by its state file.
     fn outlive_this_process(&self) -> Result<()> {
         kill(Pid::from_raw(self.pid), Signal::SIGSTOP).map_err(Into::into).doing(|| "pin the new process".into())?;
-        self.threads.iter().try_for_each(|thread| Ok(thread.outlive_tracer()?))
+        self.threads.iter().chain(&self.ending).try_for_each(|thread| Ok(thread.outlive_tracer()?))
     }
 
     fn give_waits_again(&mut self) -> Result<()> {
         if self.waits.is_empty() {
             return Ok(());
         }
-        let memory = ProcessMemory::open(self.pid).doing(|| "open the memory of the new process".into())?;
+        // The first thread may be at its end.
+        let alive = self.threads.first().map_or(self.pid, Stopped::tid);
+        let memory = ProcessMemory::open(alive).doing(|| "open the memory of the new process".into())?;
         wait::give_again(&self.waits, &self.wait_clock, &mut self.threads, &memory)
     }
 
     fn let_run(&mut self, probe: Option<&mut DowntimeProbe>, control: &TcpStream) -> Result<()> {
         fault::point(29, control)?;
         let JobControl { stopped, continued } = self.job_control;
+        // Before any other of its threads runs, it ends.
+        if let Some(first) = self.ending.take() {
+            first.detach()?;
+        }
         if let Some(main) = self.threads.first_mut() {
             match stopped {
                 true => main.take_stop().map(drop)?,
@@ -468,8 +509,9 @@ impl Runnable {
 impl Drop for Runnable {
     fn drop(&mut self) {
         // An unfinished one is still a shell, which sees to its own end.
-        if !self.live && self.unfinished.take().is_none() && !self.threads.is_empty() {
-            self.threads.drain(..).for_each(std::mem::forget);
+        let threads = self.threads.drain(..).chain(self.ending.take());
+        let count = if self.live { 0 } else { threads.map(std::mem::forget).count() };
+        if self.unfinished.take().is_none() && count > 0 {
             migrate_linux::spawn::kill_and_reap(self.pid);
         }
     }

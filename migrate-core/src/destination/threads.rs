@@ -1,4 +1,4 @@
-//! The new process's threads beside the first. Making one takes 25 µs, and running something in it as much again: so both are done
+//! The new process's threads beside the first, which may have ended in the original. Making one takes 25 µs, and running something in it as much again: so both are done
 //! before the freeze, by what the original's threads show while they run. In the freeze they get what has changed; one that turns out
 //! otherwise ends, and is made again.
 
@@ -123,17 +123,18 @@ impl Threads {
         self.run_in(tids, batches, shell)
     }
 
-    /// Gives each what it still lacks beside its registers. Returns them in the order of the images.
+    /// Gives each what it still lacks beside its registers. Returns them in the order of the images. `place`: of the first of these images
+    /// among all.
     pub fn restore(
         mut self,
+        place: usize,
         images: &[ThreadState],
         shell: &mut Shell,
         outside: &mut Outside,
         confinements: &Confinements,
     ) -> Result<Standing> {
         let (mut tids, mut batches) = (Vec::with_capacity(images.len()), Vec::with_capacity(images.len()));
-        // The first thread is not among them.
-        for (n, image) in (1..).zip(images) {
+        for (n, image) in (place..).zip(images) {
             let made = self.made.get_mut(&image.tid);
             let made = made.ok_or_else(|| Error::Invalid(format!("thread {} was not made", image.tid)))?;
             let mut batch = made.give(image.calls.clone(), outside)?;

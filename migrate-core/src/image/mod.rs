@@ -16,7 +16,7 @@ use crate::resources::file::socket::address::Bound;
 use crate::resources::process::ProcessState;
 use crate::resources::process::file_locks::FileLock;
 use crate::resources::thread::scheduling::Defaults;
-use crate::resources::thread::{CredentialsImage, ThreadCalls, ThreadState};
+use crate::resources::thread::{CredentialsImage, EndedThread, ThreadCalls, ThreadState};
 use crate::vdso::Vdso;
 use layout::{Layout, LayoutChange, ObjectState, ShmObject};
 use sysv_ipc::{Announced, Images};
@@ -204,8 +204,10 @@ pub struct Final {
     pub process: ProcessState,
     /// Its semaphores and message queues.
     pub sysv: Images,
-    /// Its threads, the first one first.
+    /// Its threads, the first one first; if that has ended, those that go on.
     pub threads: Vec<ThreadState>,
+    /// What is left of the first one, if it has ended.
+    pub ended_first: Option<EndedThread>,
     /// Address of a `syscall` instruction in its code.
     pub gadget: u64,
     /// The source's kernel, as long as it runs (/proc/sys/kernel/random/boot_id).

@@ -17,6 +17,7 @@ use crate::memory::huge_pages::Mapped;
 use crate::memory::unnamed::{Inode, SEGMENT, Unnamed};
 use crate::memory::{posix_shm, segments};
 use crate::proc::maps::{Mapping, Name, read_deleted, read_maps};
+use crate::proc::process::Process;
 use crate::proc::smaps::{SmapsEntry, VmFlags, read_smaps};
 use crate::resources::Row;
 
@@ -136,11 +137,11 @@ impl From<String> for NoBacking {
 
 impl AddressSpace {
     /// Reads it anew, with flags. Err: /proc could not be read. The second part names what cannot move.
-    pub fn read_all(&mut self, pid: i32) -> Result<Vec<Obstacle>> {
+    pub fn read_all(&mut self, process: Process) -> Result<Vec<Obstacle>> {
         let mut obstacles = Vec::new();
         self.flags_before = std::mem::take(&mut self.flags);
         let (mut unwritten, mut huge) = (HashMap::new(), HashMap::new());
-        for entry in read_smaps(pid).doing(|| format!("read the mappings of {pid}"))? {
+        for entry in read_smaps(process.alive).doing(|| format!("read the mappings of {process}"))? {
             self.flags.insert((entry.start, entry.end), flags_of_entry(&entry));
             obstacles.extend(key_of_entry(&entry));
             unwritten.insert(entry.start, entry.rss_kb.saturating_sub(entry.private_dirty_kb) * 1024 / PAGE);
@@ -148,7 +149,7 @@ impl AddressSpace {
                 huge.insert(entry.start, entry.huge_kb * 1024);
             }
         }
-        self.read_layout(pid, Pace::Running, &mut obstacles)?;
+        self.read_layout(process, Pace::Running, &mut obstacles)?;
         let of_files = self.layout.vmas.iter().filter(|v| matches!(v.backing, Backing::File { .. }));
         let anonymous = self.layout.vmas.iter().filter(|v| v.backing == Backing::Anonymous);
         let with = |v: &Vma| Some(Mapped { range: v.start..v.end, huge: *huge.get(&v.start)? });
@@ -158,14 +159,15 @@ impl AddressSpace {
     }
 
     /// Reads it anew, short enough for a freeze: mappings whose bounds are not known yet get the flags that mmap gives.
-    pub fn read_quickly(&mut self, pid: i32, pace: Pace) -> Result<Vec<Obstacle>> {
+    pub fn read_quickly(&mut self, process: Process, pace: Pace) -> Result<Vec<Obstacle>> {
         let mut obstacles = Vec::new();
-        self.read_layout(pid, pace, &mut obstacles)?;
+        self.read_layout(process, pace, &mut obstacles)?;
         Ok(obstacles)
     }
 
-    fn read_layout(&mut self, pid: i32, pace: Pace, obstacles: &mut Vec<Obstacle>) -> Result<()> {
-        let maps = read_maps(pid).doing(|| format!("read the mappings of {pid}"))?;
+    fn read_layout(&mut self, process: Process, pace: Pace, obstacles: &mut Vec<Obstacle>) -> Result<()> {
+        let alive = process.alive;
+        let maps = read_maps(alive).doing(|| format!("read the mappings of {process}"))?;
         self.layout.vmas.clear();
         let mut behind = 0;
         for m in &maps {
@@ -185,7 +187,7 @@ impl AddressSpace {
                 ));
                 continue;
             }
-            match self.backing(pid, m, flags) {
+            match self.backing(alive, m, flags) {
                 Ok(backing) => self.layout.vmas.push(Vma {
                     start: m.start,
                     end: m.end,
@@ -210,7 +212,7 @@ impl AddressSpace {
         obstacles.extend(posix_shm::obstacles(&self.unnamed));
         obstacles.extend(segments::obstacles(&self.layout, &self.unnamed, pace == Pace::Frozen));
         if pace == Pace::Frozen {
-            self.stamp_written_files(pid)?;
+            self.stamp_written_files(alive)?;
         }
         Ok(())
     }
@@ -339,8 +341,8 @@ impl AddressSpace {
     }
 
     /// Where the objects are mapped by now: number, addresses and the offset in it.
-    pub fn objects_mapped(&self, pid: i32) -> Result<Vec<(u32, Range<u64>, u64)>> {
-        let maps = read_maps(pid).doing(|| format!("read the mappings of {pid}"))?;
+    pub fn objects_mapped(&self, process: Process) -> Result<Vec<(u32, Range<u64>, u64)>> {
+        let maps = read_maps(process.alive).doing(|| format!("read the mappings of {process}"))?;
         let object = |m: &Mapping| self.unnamed.known(object_key(m)).filter(|_| m.shared);
         Ok(maps.iter().filter_map(|m| Some((object(m)?, m.start..m.end, m.offset))).collect())
     }

@@ -35,6 +35,7 @@ use super::send::{Chunk, Chunks};
 use super::stamp::Stamp;
 use crate::error::{Doing, Error, Result};
 use crate::image::layout::{Backing, Layout, ObjectState, PAGE};
+use crate::proc::process::Process;
 
 /// Mappings of an object that hold so much less than they are long are not tracked: the marks on pages that are not there would
 /// take a five hundredth of it in page tables.
@@ -116,10 +117,10 @@ impl SharedObjects {
     /// Takes in what was told, and registers them as they are mapped now. The process stands still, with every call at its end: what was
     /// told is done, and no fork is half done. If they may be shared after this, look who has them while it runs, and say so by
     /// [`SharedObjects::are_its_own`].
-    pub fn settle(&mut self, space: &AddressSpace, pid: i32) -> Result<()> {
+    pub fn settle(&mut self, space: &AddressSpace, process: Process) -> Result<()> {
         self.take_in();
         let Some(tracking) = &self.tracking else { return Ok(()) };
-        let mapped = pieces(space.objects_mapped(pid)?.into_iter());
+        let mapped = pieces(space.objects_mapped(process)?.into_iter());
         for (number, file) in (1..).zip(&space.unnamed.files) {
             let Some(file) = file else { continue };
             let object = self.objects.entry(number).or_default();

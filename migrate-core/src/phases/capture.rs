@@ -25,6 +25,7 @@ use crate::memory::verify::Digest;
 use crate::phase::Phase;
 use crate::proc::auxv::read_auxv_bytes;
 use crate::proc::limits::read_limits;
+use crate::proc::process::Process;
 use crate::proc::stat::read_task_stat;
 use crate::proc::status::read_status;
 use crate::protocol::message::{ToDestination, ToSource};
@@ -97,13 +98,13 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     process.job_control = JobControl::take_out(process.job_control.stopped, queues);
     process_state.job_control = process.job_control;
     let signals = Read::of(&process_state, &threads);
-    process_state.posix_timers = timers.image(&process.timers, &process.threads)?;
+    process_state.posix_timers = timers.image(&process.timers, &process.threads, subject.process)?;
     if let Some(loss) = parent_death::loss(threads.iter().map(|thread| thread.calls.parent_death)) {
         record.warn(loss);
     }
     process_state.cpu_times = process.cpu_times.take();
     if process_state.cpu_times.is_none() {
-        let loss = process_state.limits.take_off_cpu_time(|| cpu_time_of(subject.pid))?;
+        let loss = process_state.limits.take_off_cpu_time(|| cpu_time_of(subject.process.pid))?;
         loss.into_iter().for_each(|loss| record.warn(loss));
     }
     let gadget = process.gadget;
@@ -117,6 +118,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
         process: process_state,
         sysv,
         threads,
+        ended_first: process.ended_first.take(),
         gadget,
         boot_id: subject.boot_id.clone(),
         last_round: pages.next_round - 1,
@@ -230,12 +232,13 @@ fn capture_tasks(
     let (mut asked, mut of_process, mut batches) = (Vec::new(), None, Vec::new());
     let mut recorded = Vec::with_capacity(cpus.len());
     for thread in &process.threads {
-        let record = thread.shown.record.as_ref().filter(|_| thread.tid != thread.pid);
+        // The first is asked what belongs to all.
+        let record = thread.shown.record.as_ref().filter(|_| of_process.is_some());
         let calls = record.and_then(|record| ThreadCalls::recorded(record, Some(&thread.stopped)));
         if calls.is_none() {
             let mut batch = Batch::new();
             asked.push((ThreadCalls::ask(&mut batch), Credentials::ask(&mut batch)));
-            if thread.tid == thread.pid {
+            if of_process.is_none() {
                 let brk = batch.call(libc::SYS_brk, [0.into()]);
                 of_process = Some((ProcessCalls::ask(&mut batch), brk, ask_for_children(&mut batch)));
             }
@@ -259,11 +262,11 @@ fn capture_tasks(
         let calls = ThreadCalls::answer(asked, results, thread)?;
         let credentials = Credentials::answer(who, results, thread).capturing(Credentials::NAME)?;
         threads.push(ThreadState { tid: thread.tid, cpu, wait, credentials, calls });
-        if thread.tid == thread.pid
+        if process_calls.is_none()
             && let Some((asked, brk, children)) = &of_process
         {
             if results.value(*children) != Err(Errno::ECHILD) {
-                let mut reasons = children_of(subject.pid)?;
+                let mut reasons = children_of(subject.process.pid)?;
                 if reasons.is_empty() {
                     reasons.push("it has made a child process meanwhile; families cannot move yet".into());
                 }
@@ -274,23 +277,26 @@ fn capture_tasks(
         }
     }
     let (calls, brk) = process_calls.ok_or_else(|| Error::Invalid("a process without a first thread".into()))?;
-    let pid = subject.pid;
+    let Process { pid, alive } = subject.process;
     let limits = read_limits(pid).doing(|| format!("read the limits of {pid}"))?;
     let locked = process.status.vm_locked;
-    let now = read_status(pid).doing(|| format!("read process {pid}"))?;
-    let may_filter = |n: usize| threads.get(n).is_some_and(|thread: &ThreadState| thread.credentials.may_filter());
+    let now = read_status(alive).doing(|| format!("read process {pid}"))?;
+    let first_goes_on = process.ended_first.is_none();
+    let may_filter = |n: usize| {
+        n == 0 && first_goes_on || threads.get(n).is_some_and(|thread: &ThreadState| thread.credentials.may_filter())
+    };
     let mut batch = Batch::new();
     let there = lock_future::ask(process.executor_end()? - PAGE, &mut batch);
     let results = process.run(&batch)?;
     let state = ProcessState {
         memory_map: memory_map(subject, brk).capturing("memory map")?,
         surroundings: Surroundings {
-            working_directory: current_path(crate::proc::link::read_cwd(pid), "working directory")?,
-            root: current_path(crate::proc::link::read_root(pid), "root directory")?,
+            working_directory: current_path(crate::proc::link::read_cwd(alive), "working directory")?,
+            root: current_path(crate::proc::link::read_root(alive), "root directory")?,
             umask: now.umask.unwrap_or(0o022),
         },
         lock_future: lock_future::answer(locked, now.vm_locked, there, &results),
-        adjustments: adjustments::capture(pid)?,
+        adjustments: adjustments::capture(alive)?,
         limits: Limits(limits.map(|l| (l.soft, l.hard))),
         job_control: JobControl::default(),
         cpu_times: None,
@@ -401,9 +407,9 @@ fn interrupted_call(thread: &FrozenThread, regs: &Registers, subject: &Subject, 
 }
 
 fn memory_map(subject: &Subject, brk: u64) -> Result<MemoryMap> {
-    let pid = subject.pid;
-    // Of the first thread: for the process's, the times of all threads are summed up.
-    let s = read_task_stat(pid, pid).doing(|| format!("read process {pid}"))?;
+    let Process { pid, alive } = subject.process;
+    // Of one thread: for the process's, the times of all threads are summed up.
+    let s = read_task_stat(pid, alive).doing(|| format!("read process {pid}"))?;
     Ok(MemoryMap {
         addresses: [
             s.start_code,
@@ -418,7 +424,7 @@ fn memory_map(subject: &Subject, brk: u64) -> Result<MemoryMap> {
             s.env_start,
             s.env_end,
         ],
-        auxv: read_auxv_bytes(pid).doing(|| format!("read the auxiliary vector of {pid}"))?,
+        auxv: read_auxv_bytes(alive).doing(|| format!("read the auxiliary vector of {pid}"))?,
         executable: subject.executable.clone(),
     })
 }

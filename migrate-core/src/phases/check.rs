@@ -18,7 +18,7 @@ use crate::plan::{Options, Plan};
 use crate::proc::link::LinkTarget;
 use crate::proc::stat::read_cpu_time;
 use crate::proc::timers::read_timers;
-use crate::resources::{file, process};
+use crate::resources::{file, process, thread};
 
 /// How long it is watched to see whether it computes.
 const WATCHED: Duration = Duration::from_millis(100);
@@ -98,7 +98,7 @@ pub fn check(pid: i32, host: Option<&str>, options: &Options) -> Result<Check> {
         }
     }
     if refused.is_empty() && subject.files.has_terminals() {
-        let probe = told_files::begin_terminals(options.kernel_state, pid, true).finish();
+        let probe = told_files::begin_terminals(options.kernel_state, subject.process, true).finish();
         losses.extend(subject.files.tell_terminals_by(probe));
     }
     let expected = if refused.is_empty() { Some(expected(&mut subject, options)) } else { None };
@@ -120,7 +120,7 @@ fn expected(subject: &mut Subject, options: &Options) -> Expected {
         bytes: resident.saturating_sub(subject.space.file_pages * PAGE),
         rounds: options.max_rounds.min(2),
         downtime_us: standing(subject).as_micros() as u64,
-        computing: computing(subject.pid),
+        computing: computing(subject.process.pid),
         kernel_state: kernel_state(subject, options),
     }
 }
@@ -135,12 +135,12 @@ pub(super) fn standing(subject: &Subject) -> Duration {
 
 /// Looks whether the module is loaded, and whether the kernel takes the probe.
 fn kernel_state(subject: &mut Subject, options: &Options) -> &'static str {
-    let (waits, anew) = match ProcessMemory::open(subject.pid) {
+    let (waits, anew) = match ProcessMemory::open(subject.process.alive) {
         Ok(memory) => waits::look(subject, &memory),
         Err(_) => (false, false),
     };
     let wanted = Wanted { threads: subject.status.threads, waits, anew, cpu_time: subject.sets_cpu_time };
-    let source = Loading::begin(options.kernel_state, subject.pid, wanted).and_then(Loading::finish);
+    let source = Loading::begin(options.kernel_state, subject.process.pid, wanted).and_then(Loading::finish);
     source.ok().flatten().map_or("ptrace", |source| source.name())
 }
 
@@ -158,6 +158,9 @@ fn resources(subject: &Subject) -> Vec<Resource> {
     let mut add = |kind: &'static str, what: String| all.push(Resource { kind, what });
     let status = &subject.status;
     add("identity", format!("process {}, {} threads", subject.pid_inside(), status.threads));
+    if subject.process.first_has_ended() {
+        add(thread::ENDED_FIRST.0, format!("thread {}", subject.pid_inside()));
+    }
     add("credentials", format!("user {}, group {}", status.uid[1], status.gid[1]));
     let mut memory: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
     for vma in &subject.space.layout.vmas {
@@ -173,7 +176,7 @@ fn resources(subject: &Subject) -> Vec<Resource> {
         process::surroundings::ROW.0,
         format!("working directory {}, root {}", shown(&subject.working_directory), shown(&subject.root)),
     );
-    let timers = read_timers(subject.pid).map_or(0, |timers| timers.len());
+    let timers = read_timers(subject.process.pid).map_or(0, |timers| timers.len());
     if timers > 0 {
         add(process::posix_timers::ROW.0, timers.to_string());
     }

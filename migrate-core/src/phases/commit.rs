@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
     let Prepared { record, mut undo, subject, doubt, signals } = prepared;
     record.enter(Phase::Commit);
-    if let Err(error) = pin(&mut undo, subject.pid) {
+    if let Err(error) = pin(&mut undo, subject.process.pid) {
         return stays(record, undo, error.to_string());
     }
     // Whatever happens from here on, panics included, it does not go on here by itself.
@@ -110,8 +110,8 @@ fn moved(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, pid_there: 
     let unnamed = &subject.space.unnamed;
     let left = [
         posix_shm::remove_left_behind(unnamed),
-        segments::remove_left_behind(unnamed, subject.pid),
-        subject.sysv.remove_left_behind(subject.pid),
+        segments::remove_left_behind(unnamed, subject.process.pid),
+        subject.sysv.remove_left_behind(subject.process.pid),
     ];
     left.into_iter().flatten().for_each(|what| record.warn(what));
     if let Some(leaving) = undo.held.leaving.take() {

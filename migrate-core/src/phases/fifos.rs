@@ -78,9 +78,9 @@ pub fn holders(except: &[i32], wanted: impl Fn(Inode) -> bool) -> Result<BTreeMa
         let inode = file.map(|file| (file.dev(), file.ino())).filter(|inode| wanted(*inode));
         if let Some(inode) = inode
             && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok())
-            && read_fdinfo(other, number).is_ok_and(|info| info.flags & libc::O_PATH as u32 == 0)
+            && read_fdinfo(other.alive, number).is_ok_and(|info| info.flags & libc::O_PATH as u32 == 0)
         {
-            holders.entry((inode, other)).or_default().push(number);
+            holders.entry((inode, other.pid)).or_default().push(number);
         }
     });
     looked.doing(|| "list the processes".into())?;

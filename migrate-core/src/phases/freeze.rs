@@ -8,7 +8,7 @@ use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE, Results};
 use migrate_linux::sched::Urgent;
 use migrate_linux::throttle::Throttle;
-use migrate_linux::tracee::{Seized, Stopped};
+use migrate_linux::tracee::Stopped;
 use nix::sys::signal::Signal;
 
 use super::capture::{Captured, capture};
@@ -16,7 +16,7 @@ use super::kernel_state::Loading;
 use super::pages::Pages;
 use super::pre_copy::Precopied;
 use super::record::Record;
-use super::stop::{Leftover, SeizedProcess, Standstill};
+use super::stop::{Leftover, SeizedProcess, Standstill, seize};
 use super::subject::Subject;
 use super::undo::UndoList;
 use super::waits;
@@ -25,20 +25,24 @@ use crate::image::layout::{Backing, EXEC, Layout, Vma, find_hole};
 use crate::memory::layout::{AddressSpace, Pace};
 use crate::memory::send::PageSource;
 use crate::phase::Phase;
+use crate::proc::process::Process;
 use crate::proc::status::{Status, read_task_status};
 use crate::proc::timers::{PosixTimer, read_timers};
 use crate::resources::process::cpu_time::CpuTimes;
 use crate::resources::process::job_control::JobControl;
 use crate::resources::process::posix_timers;
+use crate::resources::thread::EndedThread;
 use crate::resources::thread::confinement::RISK;
 use crate::resources::thread::unmovable;
 use crate::resources::{FrozenThread, Shown};
 
 /// The process, every thread of it stopped.
 pub struct FrozenProcess {
-    /// The first one first.
+    /// The one by which it is reached first: the first one, unless that has ended.
     pub threads: Vec<FrozenThread>,
-    /// Its `/proc/PID/status`, read when they stood.
+    /// What is left of the first one, if it has ended.
+    pub ended_first: Option<EndedThread>,
+    /// Its `/proc/PID/status` of the one by which it is reached, read when they stood.
     pub status: Status,
     /// Whether it is stopped, and since it has been captured, whether a SIGCONT waits.
     pub job_control: JobControl,
@@ -74,7 +78,7 @@ impl<'r, 'o> Frozen<'r, 'o> {
 /// Stops every thread, and puts an executor into the process.
 pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let Precopied { record, mut undo, mut subject, mut pages } = precopied;
-    let pid = subject.pid;
+    let process = subject.process;
     undo.push("thaw", |held| match held.frozen.take() {
         Some(frozen) => frozen.thaw(),
         None => Ok(()),
@@ -86,7 +90,7 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     let urgent = Urgent::begin();
     // Traced by one OS thread, it cannot be by another; in between it should not write all of its memory once more.
     let stood = undo.held.throttle.take().map(Throttle::end);
-    let seized = SeizedProcess::seize(pid, told_by);
+    let seized = SeizedProcess::seize(process, told_by);
     record.enter(Phase::Freeze);
     record.stands_still();
     let avoided = subject.vdso_to_keep_out_of();
@@ -104,8 +108,10 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
         record.warn(RISK.into());
     }
     let unmovable = unmovable_of(&threads);
+    let reached = subject.is_still_reached(&threads);
     let frozen = FrozenProcess {
         threads,
+        ended_first: None,
         status,
         job_control: JobControl { stopped, continued: false },
         cpu_times,
@@ -118,15 +124,19 @@ pub fn freeze<'r, 'o>(precopied: Precopied<'r, 'o>) -> Result<Frozen<'r, 'o>> {
     undo.held.frozen = Some(frozen);
     undo.held.fault(4)?;
     let frozen = undo.held.frozen.as_mut().ok_or_else(|| Error::Invalid("nothing is frozen".into()))?;
-    frozen.timers = read_timers(pid).doing(|| format!("read the timers of {pid}"))?;
-    let mut obstacles = subject.space.read_quickly(pid, Pace::Frozen)?;
+    reached?;
+    frozen.timers = read_timers(process.pid).doing(|| format!("read the timers of {process}"))?;
+    if process.first_has_ended() {
+        frozen.ended_first = Some(EndedThread::read(process.pid)?);
+    }
+    let mut obstacles = subject.space.read_quickly(process, Pace::Frozen)?;
     if pages.shared.may_be_shared() {
         subject.search_again();
     }
     obstacles.extend(subject.shared_memory()?);
     obstacles.extend(frozen.timer_obstacles());
     obstacles.extend(posix_timers::too_high(&frozen.timers).filter(|_| !subject.any_timer_id));
-    obstacles.extend(subject.sysv.settle(pid, &frozen.threads)?);
+    obstacles.extend(subject.sysv.settle(process.pid, &frozen.threads)?);
     obstacles.extend(unmovable?);
     suspended?;
     if !obstacles.is_empty() {
@@ -186,13 +196,14 @@ fn find_nook(layout: &Layout, source: &PageSource) -> Option<u64> {
 pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<OwnedFd> {
     let layout = &subject.space.layout;
     let foothold = Foothold { gadget: find_gadget(layout, source)?, nook: find_nook(layout, source) };
-    let (mut stopped, status) = stop_first_thread(subject.pid)?;
+    let (mut stopped, status) = stop_one_thread(subject.process)?;
     if status.seccomp.unwrap_or(0) != 0 {
         stopped.suspend_seccomp(false)?;
     }
     let regs = stopped.registers()?;
-    subject.interrupts(subject.pid, &regs);
-    let cut = waits::cut(subject, &[(subject.pid, regs)]);
+    let tid = stopped.tid();
+    subject.interrupts(tid, &regs);
+    let cut = waits::cut(subject, &[(tid, regs)]);
     // User faults only: all that a program without privileges may ask for. Asynchronous write protection faults nowhere.
     const UFFD_USER_MODE_ONLY: i32 = 1;
     let flags = (nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK | UFFD_USER_MODE_ONLY) as u64;
@@ -204,29 +215,31 @@ pub fn borrow_userfaultfd(subject: &mut Subject, source: &PageSource) -> Result<
     taken.doing(|| "take the userfaultfd of the process".into())
 }
 
-/// Stops the first thread alone, and reads its status.
-fn stop_first_thread(pid: i32) -> Result<(Stopped, Status)> {
-    let thread = Seized::seize(pid, false)?;
+/// Stops the thread by which it is reached alone, and reads its status.
+fn stop_one_thread(process: Process) -> Result<(Stopped, Status)> {
+    let thread = seize(process, process.alive)?;
     thread.interrupt()?;
     let (stopped, _) = thread.wait_stopped()?;
-    let status = read_task_status(pid, pid).doing(|| format!("read process {pid}"))?;
+    let status = read_task_status(process.pid, process.alive).doing(|| format!("read process {process}"))?;
     Ok((stopped, status))
 }
 
 impl FrozenProcess {
-    /// The first thread alone, with an executor, of a process that nobody traces: for calls that concern all of it.
-    pub fn first_thread_of(pid: i32) -> Result<FrozenProcess> {
+    /// One thread alone, with an executor, of a process that nobody traces: for calls that concern all of it.
+    pub fn one_thread_of(pid: i32) -> Result<FrozenProcess> {
+        let process = Process::of(pid).doing(|| format!("read process {pid}"))?;
         let mut space = AddressSpace::default();
         // What cannot move is no matter here.
-        space.read_all(pid)?;
-        let memory = ProcessMemory::open(pid).doing(|| format!("open the memory of {pid}"))?;
+        space.read_all(process)?;
+        let memory = ProcessMemory::open(process.alive).doing(|| format!("open the memory of {pid}"))?;
         let source = PageSource { memory, objects: Mutex::default() };
         let gadget = find_gadget(&space.layout, &source)?;
-        let (stopped, status) = stop_first_thread(pid)?;
-        let threads = vec![FrozenThread { stopped, pid, tid: pid, shown: Shown::by_text(&status) }];
+        let (stopped, status) = stop_one_thread(process)?;
+        let threads = vec![FrozenThread { stopped, pid, tid: process.alive, shown: Shown::by_text(&status) }];
         suspend_seccomp(&threads)?;
         let mut process = FrozenProcess {
             threads,
+            ended_first: None,
             status,
             job_control: JobControl::default(),
             cpu_times: None,
@@ -263,6 +276,7 @@ impl FrozenProcess {
         let first = &mut self.first()?.stopped;
         first.swallow_pending(nix::libc::SIGSTOP)?;
         // The SIGSTOP has taken it back.
+        // By the ID of any thread a signal is sent to the process.
         if continued { send(first.tid(), Signal::SIGCONT).doing(|| "send SIGCONT again".into()) } else { Ok(()) }
     }
 
@@ -280,7 +294,7 @@ impl FrozenProcess {
         Ok(executor.range().end)
     }
 
-    /// Runs one batch in its first thread.
+    /// Runs one batch in the first of its threads.
     pub fn run(&mut self, batch: &Batch) -> Result<Results> {
         let executor = self.executor.as_ref().ok_or_else(|| Error::Invalid("no executor".into()))?;
         let first =
@@ -290,11 +304,14 @@ impl FrozenProcess {
 
     /// Reasons why its POSIX timers cannot move.
     fn timer_obstacles(&self) -> Vec<String> {
-        let tids: Vec<i32> = self.threads.iter().map(|t| t.tid).collect();
-        posix_timers::obstacles(&self.timers, self.threads.first().map_or(0, |t| t.pid), &tids)
+        let pid = self.threads.first().map_or(0, |t| t.pid);
+        // Nor is it told of which a timer is when the first one has ended.
+        let ended = self.ended_first.iter().map(|_| pid);
+        let tids: Vec<i32> = self.threads.iter().map(|t| t.tid).chain(ended).collect();
+        posix_timers::obstacles(&self.timers, pid, &tids)
     }
 
-    /// Its first thread.
+    /// The first of its threads.
     pub fn first(&mut self) -> Result<&mut FrozenThread> {
         self.threads.first_mut().ok_or_else(|| Error::Invalid("a frozen process without threads".into()))
     }
@@ -311,7 +328,7 @@ impl FrozenProcess {
     pub fn kill(self, pid: i32) {
         // It cannot have run since it was frozen, so the number is still its own. Its parent reaps it.
         let _ = send(pid, Signal::SIGKILL);
-        // The first thread ends last.
+        // The first thread ends last; one that had ended before is not traced.
         for thread in self.threads.into_iter().rev() {
             thread.stopped.wait_killed();
         }

@@ -14,13 +14,14 @@ use nix::libc::{S_IFMT, S_IFREG};
 use crate::memory::posix_shm;
 use crate::proc::fdinfo::{FdInfo, parse_fdinfo, read_fdinfo};
 use crate::proc::link::{LinkTarget, read_fd_link};
+use crate::proc::process::Process;
 use crate::resources::file::{FileView, HeldFile, SocketView};
 
 /// An fdinfo file, and whose it is.
 #[derive(Debug)]
 pub struct OpenInfo {
     file: File,
-    /// Its process.
+    /// The process, or the thread of it, by which it is reached.
     pub process: i32,
     /// Its number there.
     pub number: i32,
@@ -66,20 +67,21 @@ impl OpenInfo {
 }
 
 /// Takes a duplicate, and reads what it is. None: the number came to mean another one meanwhile.
-pub fn hold(pid: i32, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFile, OpenInfo)>> {
+pub fn hold(process: Process, pidfd: &PidFd, number: i32) -> std::io::Result<Option<(HeldFile, OpenInfo)>> {
+    let alive = process.alive;
     let duplicate = pidfd.get_fd(number)?;
-    let info = OpenInfo::open(pid, number)?;
-    let view = view(number, read_fd_link(pid, number)?, info.read()?, &duplicate)?;
-    let same = kcmp::same_file(std::process::id() as i32, duplicate.as_raw_fd(), pid, number)?;
-    Ok(same.then_some((HeldFile { process: pid, view, duplicate, content: None }, info)))
+    let info = OpenInfo::open(alive, number)?;
+    let view = view(number, read_fd_link(alive, number)?, info.read()?, &duplicate)?;
+    let same = kcmp::same_file(std::process::id() as i32, duplicate.as_raw_fd(), alive, number)?;
+    Ok(same.then_some((HeldFile { process, view, duplicate, content: None }, info)))
 }
 
 /// Reads what a duplicate is. `number`: that of the description which it is inside.
-pub fn hold_duplicate(pid: i32, number: i32, duplicate: OwnedFd) -> std::io::Result<(HeldFile, OpenInfo)> {
+pub fn hold_duplicate(process: Process, number: i32, duplicate: OwnedFd) -> std::io::Result<(HeldFile, OpenInfo)> {
     let (own, own_number) = (std::process::id() as i32, duplicate.as_raw_fd());
     let info = OpenInfo::open(own, own_number)?;
     let view = view(number, read_fd_link(own, own_number)?, info.read()?, &duplicate)?;
-    Ok((HeldFile { process: pid, view, duplicate, content: None }, info))
+    Ok((HeldFile { process, view, duplicate, content: None }, info))
 }
 
 fn view(number: i32, link: LinkTarget, info: FdInfo, duplicate: &OwnedFd) -> std::io::Result<FileView> {

@@ -61,7 +61,7 @@ pub fn take_again_in(pid: i32, locks: &[FileLock]) -> Result<()> {
     if locks.is_empty() {
         return Ok(());
     }
-    let mut process = FrozenProcess::first_thread_of(pid)?;
+    let mut process = FrozenProcess::one_thread_of(pid)?;
     let taken = take_again(&mut process, locks);
     process.thaw().and(taken)
 }

@@ -20,6 +20,7 @@ mod peer;
 mod pre_copy;
 mod preflight;
 mod record;
+mod shared_memory;
 pub mod source;
 mod standstill;
 mod stop;

@@ -25,6 +25,7 @@ use crate::proc::fdinfo::FdInfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::proc::listing::{count_fds, read_fds};
+use crate::proc::process::Process;
 use crate::resources::Verdict;
 use crate::resources::file::owner;
 use crate::resources::file::socket::address::Bound;
@@ -139,14 +140,15 @@ impl OpenFiles {
 
     /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined. While the process
     /// runs, what changes meanwhile is left to the next look.
-    pub fn look(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
-        self.look_at(pid, pidfd, false)
+    pub fn look(&mut self, process: Process, pidfd: &PidFd) -> Result<Findings> {
+        self.look_at(process, pidfd, false)
     }
 
-    fn look_at(&mut self, pid: i32, pidfd: &PidFd, still: bool) -> Result<Findings> {
+    fn look_at(&mut self, process: Process, pidfd: &PidFd, still: bool) -> Result<Findings> {
         let mut findings = Findings::default();
-        let numbers = read_fds(pid).doing(|| format!("list the descriptors of {pid}"))?;
-        let new = self.keep_known(pid, &numbers)?;
+        let pid = process.pid;
+        let numbers = read_fds(process.alive).doing(|| format!("list the descriptors of {pid}"))?;
+        let new = self.keep_known(process, &numbers)?;
         let stats = self.read_stats()?;
         // Descriptors of one description are on one inode; only those need comparing.
         let mut by_inode: BTreeMap<(u64, u64), Alike> = BTreeMap::new();
@@ -156,7 +158,7 @@ impl OpenFiles {
             }
         }
         for number in new {
-            let (held, info) = match hold(pid, pidfd, number) {
+            let (held, info) = match hold(process, pidfd, number) {
                 Ok(Some(held)) => held,
                 // It has been closed since it was listed, or is another one by now: a later look finds that.
                 Ok(None) => continue,
@@ -194,7 +196,7 @@ impl OpenFiles {
             self.unix.ask(&mut self.list, still)?;
         }
         self.tell_obstacles(&mut findings);
-        self.name_by_first_numbers(pid)?;
+        self.name_by_first_numbers(process)?;
         self.unix.connect(pid, &mut self.list, still, &mut findings)?;
         self.outside.look(pid, &self.list, &mut findings)?;
         if !std::mem::replace(&mut self.looked, true) {
@@ -278,18 +280,19 @@ impl OpenFiles {
 
     /// The same in the frozen process, of which it also reads what the descriptions are now. Nearly always no number has come, gone or
     /// become another description.
-    pub fn look_again(&mut self, pid: i32, pidfd: &PidFd) -> Result<Findings> {
+    pub fn look_again(&mut self, process: Process, pidfd: &PidFd) -> Result<Findings> {
+        let pid = process.pid;
         let known = self.known();
         let same = match self.told.as_ref().and_then(|told| told.read(&self.list, &known)) {
             Some(records) => self.take_in_told(&records)?,
-            None => self.take_in_asked(pid, &known)?,
+            None => self.take_in_asked(process, &known)?,
         };
         let mut findings = Findings::default();
         if same {
             self.outside.look_again(pid, &self.list, &mut findings)?;
             self.unix.connect(pid, &mut self.list, true, &mut findings)?;
         } else {
-            findings = self.look_at(pid, pidfd, true)?;
+            findings = self.look_at(process, pidfd, true)?;
             let (infos, stats) = (self.read_infos()?, self.read_stats()?);
             self.take_in_now(infos, stats)?;
         }
@@ -315,12 +318,12 @@ impl OpenFiles {
     ///
     /// All that is to be asked is asked at once, and that by two OS threads. Each asks something else, because two that ask the same wait
     /// for the same locks in the kernel.
-    fn take_in_asked(&mut self, pid: i32, known: &[(i32, usize)]) -> Result<bool> {
+    fn take_in_asked(&mut self, process: Process, known: &[(i32, usize)]) -> Result<bool> {
         // As many as are known, and all of those still there: then there are no others.
-        if count_fds(pid).doing(|| format!("count the descriptors of {pid}"))? != Some(known.len()) {
+        if count_fds(process.alive).doing(|| format!("count the descriptors of {process}"))? != Some(known.len()) {
             return Ok(false);
         }
-        let compare = || Ok::<_, Error>((self.compare(pid, known)?, self.read_stats()?));
+        let compare = || Ok::<_, Error>((self.compare(process, known)?, self.read_stats()?));
         let (compared, infos) = both(known.len(), compare, || self.read_infos())?;
         let (same, stats) = compared?;
         self.unix.ask(&mut self.list, true)?;
@@ -372,11 +375,11 @@ impl OpenFiles {
     }
 
     /// Whether each of these numbers is still the description that it was. None: it has been closed.
-    fn compare(&self, pid: i32, known: &[(i32, usize)]) -> Result<Vec<Option<bool>>> {
+    fn compare(&self, process: Process, known: &[(i32, usize)]) -> Result<Vec<Option<bool>>> {
         let own = std::process::id() as i32;
         let same = |&(number, i): &(i32, usize)| {
             let duplicate = self.list[i].file.duplicate.as_raw_fd();
-            match kcmp::same_file(own, duplicate, pid, number) {
+            match kcmp::same_file(own, duplicate, process.alive, number) {
                 Ok(same) => Ok(Some(same)),
                 Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(None),
                 Err(e) => Err(Error::io("compare descriptors (kcmp)".into(), e)),
@@ -386,12 +389,12 @@ impl OpenFiles {
     }
 
     /// Drops what is no longer there, and returns the numbers that are not known.
-    fn keep_known(&mut self, pid: i32, numbers: &[i32]) -> Result<Vec<i32>> {
+    fn keep_known(&mut self, process: Process, numbers: &[i32]) -> Result<Vec<i32>> {
         let mut known = self.known();
         let is_known = |number: &i32| known.binary_search_by_key(number, |(number, _)| *number).is_ok();
         let mut new: Vec<i32> = numbers.iter().copied().filter(|number| !is_known(number)).collect();
         known.retain(|(number, _)| numbers.binary_search(number).is_ok());
-        let same = self.compare(pid, &known)?;
+        let same = self.compare(process, &known)?;
         self.list.iter_mut().for_each(|shared| shared.numbers.clear());
         for ((number, i), same) in known.into_iter().zip(same) {
             match same {
@@ -406,12 +409,12 @@ impl OpenFiles {
     }
 
     /// Each is named by the first of its numbers.
-    fn name_by_first_numbers(&mut self, pid: i32) -> Result<()> {
+    fn name_by_first_numbers(&mut self, process: Process) -> Result<()> {
         for shared in &mut self.list {
             if let Some(&first) = shared.numbers.first()
-                && (first, pid) != (shared.info.number, shared.info.process)
+                && (first, process.alive) != (shared.info.number, shared.info.process)
             {
-                match OpenInfo::open(pid, first) {
+                match OpenInfo::open(process.alive, first) {
                     Ok(info) => (shared.file.view.number, shared.info) = (first, info),
                     // Closed since it was listed: a later look finds that.
                     Err(e) if is_gone(&e) => {}

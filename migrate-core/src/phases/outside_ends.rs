@@ -82,7 +82,7 @@ impl Pipes {
                 && unknown.contains_key(&inode)
                 && let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok())
             {
-                holders.entry((inode, other)).or_default().push(number);
+                holders.entry((inode, other.pid)).or_default().push(number);
             }
         });
         looked.doing(|| "list the processes".into())?;
@@ -126,7 +126,7 @@ impl Sockets {
                 reasons.push(format!(
                     "fd {}: process {other} ({}) has this {name} too, as fd {}, and keeps it: what comes for it here goes on coming there",
                     listed(ours),
-                    name_of(other),
+                    name_of(other.pid),
                     entry.file_name().to_string_lossy()
                 ));
             }
@@ -163,12 +163,12 @@ impl Locks {
             let candidates = metadata.and_then(|m| by_inode.get(&(m.dev(), m.ino())));
             let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { return };
             for SharedFile { file, numbers, .. } in candidates.into_iter().flatten() {
-                if kcmp::same_file(own, file.duplicate.as_raw_fd(), other, number).is_ok_and(|same| same) {
+                if kcmp::same_file(own, file.duplicate.as_raw_fd(), other.alive, number).is_ok_and(|same| same) {
                     reasons.push(format!(
                         "fd {}: has a lock on {}, which process {other} ({}) has too, as fd {number}, and stays; {}",
                         listed(numbers),
                         String::from_utf8_lossy(link),
-                        name_of(other),
+                        name_of(other.pid),
                         or_instead(numbers)
                     ));
                 }

@@ -74,7 +74,8 @@ impl<'r, 'o> Ready<'r, 'o> {
         });
         let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
         let streams = plan.options.streams.clamp(*STREAMS.start(), *STREAMS.end());
-        let pagemap = PageMap::open(subject.pid).doing(|| format!("open the pagemap of {}", subject.pid))?;
+        let pagemap =
+            PageMap::open(subject.process.alive).doing(|| format!("open the pagemap of {}", subject.process))?;
         let skeleton = Skeleton {
             layout: subject.space.layout.clone(),
             objects: subject.space.unnamed.objects.clone(),
@@ -87,20 +88,22 @@ impl<'r, 'o> Ready<'r, 'o> {
         peer.send(&ToDestination::Build(skeleton))?;
         // While the destination does so too.
         if plan.options.measure {
-            record.measure.begin(subject.pid);
+            record.measure.begin(subject.process.pid);
         }
         let source = Arc::new(PageSource {
-            memory: ProcessMemory::open(subject.pid).doing(|| format!("open the memory of {}", subject.pid))?,
+            memory: ProcessMemory::open(subject.process.alive)
+                .doing(|| format!("open the memory of {}", subject.process))?,
             objects: Mutex::default(),
         });
         let (waits, anew) = waits::look(&mut subject, &source.memory);
         let wanted = Wanted { threads: subject.status.threads, waits, anew, cpu_time: subject.sets_cpu_time };
-        subject.probe = Loading::begin(plan.options.kernel_state, subject.pid, wanted)?;
-        let files = told_files::begin_files(plan.options.kernel_state, subject.pid, subject.files.count());
-        subject.sysv.load_probe(plan.options.kernel_state, subject.pid);
+        subject.probe = Loading::begin(plan.options.kernel_state, subject.process.pid, wanted)?;
+        let files = told_files::begin_files(plan.options.kernel_state, subject.process, subject.files.count());
+        subject.sysv.load_probe(plan.options.kernel_state, subject.process.pid);
         let any = subject.files.has_terminals();
-        let terminals = told_files::begin_terminals(plan.options.kernel_state, subject.pid, any);
-        let notified = told_files::begin_notified(plan.options.kernel_state, subject.pid, subject.files.may_notify());
+        let terminals = told_files::begin_terminals(plan.options.kernel_state, subject.process, any);
+        let notified =
+            told_files::begin_notified(plan.options.kernel_state, subject.process, subject.files.may_notify());
         let mut pages = Pages {
             source: source.clone(),
             pagemap,
@@ -150,6 +153,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         losses.into_iter().for_each(|loss| record.warn(loss));
         subject.files.tell_notified_by(notified.finish());
         undo.held.fault(12)?;
+        subject.is_reached()?;
         Ok(Precopied { record, undo, subject, pages })
     }
 }
@@ -271,7 +275,7 @@ impl Rounds<'_, '_> {
             }
             let found = self.subject.refresh_holdings()?;
             found.losses.into_iter().for_each(|loss| self.record.warn(loss));
-            self.subject.sysv.load_probe(plan.options.kernel_state, self.subject.pid);
+            self.subject.sysv.load_probe(plan.options.kernel_state, self.subject.process.pid);
             if found.obstacles == obstacles {
                 refuse(found.obstacles)?;
             } else {
@@ -303,7 +307,7 @@ impl Rounds<'_, '_> {
                     held.throttle.take();
                     Ok(())
                 });
-                self.undo.held.throttle = Some(Throttle::start(self.subject.pid, percent)?);
+                self.undo.held.throttle = Some(Throttle::start(self.subject.process.pid, percent)?);
             }
         }
         self.record.slows_down(percent);
@@ -330,7 +334,7 @@ impl Rounds<'_, '_> {
         // While it is slowed down it cannot be stopped besides.
         if self.undo.held.throttle.is_none() && self.pages.shared.are_unsettled(&self.subject.space) {
             let shared = &mut self.pages.shared;
-            let settled = while_it_stands(self.subject, |subject| shared.settle(&subject.space, subject.pid));
+            let settled = while_it_stands(self.subject, |subject| shared.settle(&subject.space, subject.process));
             self.standing.count(settled?, "shared memory");
             if shared.may_be_shared() && self.subject.shares_nothing()? {
                 shared.are_its_own();
@@ -393,7 +397,7 @@ impl Rounds<'_, '_> {
         let userfaultfd = super::freeze::borrow_userfaultfd(self.subject, &self.pages.source)?;
         let begun = while_it_stands(self.subject, |subject| {
             subject.refresh_space()?;
-            SoftDirty::begin(subject.pid, zero, userfaultfd.into(), &subject.space.layout)
+            SoftDirty::begin(subject.process.alive, zero, userfaultfd.into(), &subject.space.layout)
         });
         Ok(Box::new(self.standing.count(begun?, "all of its memory (soft-dirty)")))
     }

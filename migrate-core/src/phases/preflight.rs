@@ -75,7 +75,7 @@ pub(super) struct Agreed {
 pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
     let mut cache = DigestCache::new();
     subject.needed = needed_files(subject, &mut cache)?;
-    subject.vdso = Vdso::of(subject.pid, &subject.space.layout)?;
+    subject.vdso = Vdso::of(subject.process, &subject.space.layout)?;
     let (offer, warning) = offer(plan, subject)?;
     let mut peer = Peer::connect(&plan.host, plan.pid)?;
     // For whoever logs what this thread does: both hosts' lines about it name it then.
@@ -102,7 +102,7 @@ pub(super) fn propose(plan: &Plan, subject: &mut Subject) -> Result<Agreed> {
     subject.any_timer_id = accepted.any_timer_id;
     subject.sets_cpu_time = accepted.sets_cpu_time;
     if !subject.any_timer_id {
-        let timers = read_timers(subject.pid).doing(|| format!("read the timers of {}", subject.pid))?;
+        let timers = read_timers(subject.process.pid).doing(|| format!("read the timers of {}", subject.process))?;
         refuse(posix_timers::too_high(&timers).into_iter().collect())?;
     }
     subject.one_machine = !subject.boot_id.is_empty() && subject.boot_id == accepted.clocks.boot_id;

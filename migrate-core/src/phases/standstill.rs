@@ -15,10 +15,10 @@ pub fn while_it_stands<T>(
     subject: &mut Subject,
     work: impl FnOnce(&mut Subject) -> Result<T>,
 ) -> Result<(T, Duration)> {
-    let seized = SeizedProcess::seize(subject.pid, None)?;
+    let seized = SeizedProcess::seize(subject.process, None)?;
     let began = Instant::now();
     let Standstill { threads, leftover, .. } = seized.stop()?;
-    let mut result = Ok(());
+    let mut result = subject.is_still_reached(&threads);
     for thread in &threads {
         let noted = thread.stopped.registers().map(|regs| subject.interrupts(thread.stopped.tid(), &regs));
         result = result.and(noted.map_err(Error::from));

@@ -25,6 +25,7 @@ use super::subject::innermost;
 use crate::error::{Doing, Error, Result};
 use crate::proc::is_gone;
 use crate::proc::listing::read_tids;
+use crate::proc::process::Process;
 use crate::proc::stat::read_task_stat;
 use crate::proc::status::{Status, read_status, read_status_from, read_task_status};
 use crate::resources::process::cpu_time::{self, CpuTimes};
@@ -38,7 +39,7 @@ const AHEAD: usize = 32;
 /// A process whose threads are traced, and run. Dropped, it is as it was.
 #[must_use]
 pub struct SeizedProcess {
-    pid: i32,
+    process: Process,
     seized: BTreeSet<i32>,
     running: Vec<Seized>,
     /// A thread of it was stopped by job control.
@@ -73,9 +74,9 @@ impl Leftover {
 
 /// A process of which every thread stands.
 pub struct Standstill {
-    /// The first one comes first.
+    /// The one by which it is reached comes first, if it has not ended.
     pub threads: Vec<FrozenThread>,
-    /// Its `/proc/PID/status`, read when they stood.
+    /// Its `/proc/PID/status` of that thread, read when they stood.
     pub status: Status,
     /// It is stopped by job control.
     pub stopped: bool,
@@ -87,10 +88,10 @@ pub struct Standstill {
 
 impl SeizedProcess {
     /// Seizes the threads that there are. More may come: [`SeizedProcess::stop`] sees to them.
-    pub fn seize(pid: i32, told_by: Option<KernelStateSource>) -> Result<SeizedProcess> {
-        let source = told_by.map_or_else(|| Source::Text(Statuses::new(pid)), Source::AtOnce);
+    pub fn seize(process: Process, told_by: Option<KernelStateSource>) -> Result<SeizedProcess> {
+        let source = told_by.map_or_else(|| Source::Text(Statuses::new(process.pid)), Source::AtOnce);
         let mut process = SeizedProcess {
-            pid,
+            process,
             seized: BTreeSet::new(),
             running: Vec::new(),
             saw_group_stop: Cell::new(false),
@@ -115,12 +116,12 @@ impl SeizedProcess {
     }
 
     fn seize_new(&mut self) -> Result<()> {
-        let pid = self.pid;
+        let pid = self.process.pid;
         for tid in read_tids(pid).doing(|| format!("list the threads of {pid}"))? {
             if self.seized.contains(&tid) {
                 continue;
             }
-            match Seized::seize(tid, false) {
+            match seize(self.process, tid) {
                 Ok(thread) => {
                     self.running.push(thread);
                     self.seized.insert(tid);
@@ -130,7 +131,7 @@ impl SeizedProcess {
                 }
                 // Between the listing and now.
                 Err(_) if has_ended(pid, tid) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(e),
             }
         }
         Ok(())
@@ -140,7 +141,7 @@ impl SeizedProcess {
     ///
     /// Err: all of them run, as if nothing had happened.
     pub fn stop(mut self) -> Result<Standstill> {
-        let pid = self.pid;
+        let Process { pid, alive } = self.process;
         let mut threads: Vec<FrozenThread> = Vec::with_capacity(self.running.len());
         let mut records = Vec::new();
         let status = loop {
@@ -152,7 +153,10 @@ impl SeizedProcess {
             // Whose thread has ended may be another's number by now.
             self.seized = threads.iter().map(|t| t.stopped.tid()).collect();
             // A thread that was not stopped yet may have made new ones. Listing them all is dear, and nearly always there are none.
-            let status = read_status(pid).doing(|| format!("read process {pid}"))?;
+            let status = match read_status(alive) {
+                Err(e) if is_gone(&e) => return Err(Error::Refused(vec![self.process.why_lost()])),
+                read => read.doing(|| format!("read process {pid}"))?,
+            };
             if status.threads == threads.len() as u64 {
                 break status;
             }
@@ -162,14 +166,17 @@ impl SeizedProcess {
                 break status;
             }
         };
-        threads.sort_by_key(|t| (t.tid != t.pid, t.tid));
-        let Some(first) = threads.first_mut().filter(|t| t.tid == t.pid) else {
-            return Err(Error::Refused(vec![format!("the first thread of {pid} has ended")]));
+        threads.sort_by_key(|t| (t.stopped.tid() != alive, t.tid));
+        let Some(first) = threads.first_mut() else {
+            return Err(Error::Refused(vec![format!("all threads of {pid} have ended")]));
         };
         // It may have been continued since.
         let stopped = self.saw_group_stop.get() && first.stopped.is_group_stopped()?;
         let cpu_times = match &self.source {
-            Source::AtOnce(source) if self.timed => cpu_time::capture(&threads, records, || Ok(source.read()?))?,
+            Source::AtOnce(source) if self.timed => {
+                let ended = Some(pid).filter(|_| self.process.first_has_ended());
+                cpu_time::capture(&threads, ended, records, || Ok(source.read()?))?
+            }
             _ => None,
         };
         Ok(Standstill { threads, status, stopped, cpu_times, leftover: Leftover { source: self.source } })
@@ -192,7 +199,7 @@ impl SeizedProcess {
             record.iter().for_each(|record| stopped.is_as(record));
             threads.push(match record.and_then(|r| Some((r, Shown::by_record(r)?))) {
                 Some((record, shown)) => FrozenThread { stopped, pid: record.pid, tid: record.tid, shown },
-                None => by_text(self.pid, stopped, read_task_status(self.pid, tid))?,
+                None => by_text(self.process.pid, stopped, read_task_status(self.process.pid, tid))?,
             });
         }
         Ok(threads)
@@ -223,7 +230,7 @@ impl SeizedProcess {
         for stopped in stopped {
             let tid = stopped.tid();
             let status = texts.remove(&tid).unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
-            threads.push(by_text(self.pid, stopped, status)?);
+            threads.push(by_text(self.process.pid, stopped, status)?);
         }
         Ok(threads)
     }
@@ -260,7 +267,7 @@ impl SeizedProcess {
         };
         let (stopped, stop) = match waited {
             Ok(stopped) => stopped,
-            Err(Error::Linux(LinuxError::Gone { .. })) if tid != self.pid => return Ok(None),
+            Err(Error::Linux(LinuxError::Gone { .. })) => return Ok(None),
             Err(e) => return Err(e),
         };
         if let Stop::Event { signal } = stop
@@ -302,7 +309,7 @@ impl SeizedProcess {
             waited.0.resume_unnoticed()?;
             // On its way, when there is but one CPU for both: it would be stopped again before its first instruction.
             thread::sleep(LEEWAY);
-            let again = Seized::seize(tid, false)?;
+            let again = seize(self.process, tid)?;
             again.interrupt()?;
             waited = again.wait_stopped()?;
         }
@@ -311,9 +318,26 @@ impl SeizedProcess {
     }
 }
 
+/// Attaches to a thread of a process that runs. Err: or it is at its end.
+pub fn seize(process: Process, tid: i32) -> Result<Seized> {
+    let pid = process.pid;
+    if tid != pid {
+        return Ok(Seized::seize(tid, false)?);
+    }
+    // While others go on its end is told nobody: this hears of it, unless it has begun by now.
+    let first = Seized::seize_noticing_end(tid)?;
+    let stat = read_task_stat(pid, tid).doing(|| format!("read thread {tid}"))?;
+    if stat.is_exiting() {
+        // Nothing is told of it any more, and nothing needs to be.
+        std::mem::forget(first);
+        return Err(Error::Refused(vec![process.why_lost()]));
+    }
+    Ok(first)
+}
+
 fn has_ended(pid: i32, tid: i32) -> bool {
     match read_task_stat(pid, tid) {
-        Ok(stat) => matches!(stat.state, b'Z' | b'X'),
+        Ok(stat) => stat.is_exiting(),
         Err(error) => is_gone(&error),
     }
 }
@@ -396,7 +420,13 @@ mod tests {
             thread::yield_now();
         }
         let everywhere = std::iter::once(0..u64::MAX).collect();
-        let why = SeizedProcess::seize(pid, None).unwrap().avoiding(everywhere).stop().err().unwrap().to_string();
+        let why = SeizedProcess::seize(Process { pid, alive: pid }, None)
+            .unwrap()
+            .avoiding(everywhere)
+            .stop()
+            .err()
+            .unwrap()
+            .to_string();
         assert!(why.contains("stopped in the middle of the vDSO") && why.contains("continue it"), "{why}");
         // Let go of, it stops again on its way back to its code.
         while state() != b'T' {
@@ -422,8 +452,9 @@ mod tests {
             .find(|m| m.exec && matches!(&m.name, Name::File(path) if path.as_bytes().ends_with(b"bash")))
             .unwrap();
         for _ in 0..50 {
-            let process =
-                SeizedProcess::seize(pid, None).unwrap().avoiding(std::iter::once(code.start..code.end).collect());
+            let process = SeizedProcess::seize(Process { pid, alive: pid }, None)
+                .unwrap()
+                .avoiding(std::iter::once(code.start..code.end).collect());
             let standstill = process.stop().unwrap();
             let rip = standstill.threads.first().unwrap().stopped.registers().unwrap().rip;
             assert!(!(code.start..code.end).contains(&rip));

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::regs::{CallState, Registers};
@@ -13,21 +12,22 @@ use migrate_linux::thread_probe::ThreadRecord;
 use super::kernel_state::Loading;
 use super::open_files::{Findings, OpenFiles};
 use super::sysv_ipc::SysvIpc;
-use super::terminals;
+use super::{shared_memory, terminals};
 use crate::clocks::Offsets;
 use crate::error::{Doing, Error, Result};
 use crate::image::{EarlyThread, NeededFile};
 use crate::memory::layout::{AddressSpace, Pace};
-use crate::memory::{numa, posix_shm};
+use crate::memory::numa;
 use crate::plan::Options;
 use crate::proc::fdinfo::read_fdinfo;
 use crate::proc::is_gone;
 use crate::proc::link::{LinkTarget, read_cwd, read_exe, read_root};
-use crate::proc::listing::{for_each_fd_of_others, name_of, read_children, read_fds, read_pids, read_tids};
-use crate::proc::maps::read_maps;
+use crate::proc::listing::{name_of, read_children, read_fds, read_tids};
+use crate::proc::process::{Process, has_ended};
 use crate::proc::stat::{Stat, read_stat};
 use crate::proc::status::{Status, read_status, read_task_status};
 use crate::proc::timers::read_timers;
+use crate::resources::FrozenThread;
 use crate::resources::process::posix_timers;
 use crate::resources::thread::wait_end::Ends;
 use crate::resources::thread::{CredentialsImage, ThreadCalls, confinement};
@@ -36,9 +36,11 @@ use crate::vdso::Vdso;
 /// The process to be moved.
 #[derive(Debug)]
 pub struct Subject {
-    /// Its PID as this agent sees it.
-    pub pid: i32,
-    /// `/proc/PID/status`.
+    /// It, as this agent sees it.
+    pub process: Process,
+    /// Its name.
+    name: Vec<u8>,
+    /// `/proc/PID/status`, of the thread by which it is reached.
     pub status: Status,
     /// Its mappings.
     pub space: AddressSpace,
@@ -54,7 +56,7 @@ pub struct Subject {
     pub sysv: SysvIpc,
     /// The files that must be at the destination.
     pub needed: Vec<NeededFile>,
-    /// To reach its descriptors.
+    /// To reach its descriptors: of the same thread, if that is not the first one.
     pub pidfd: PidFd,
     /// This host's kernel, as long as it runs.
     pub boot_id: String,
@@ -88,12 +90,12 @@ pub struct Subject {
 impl Subject {
     /// Its name for messages.
     pub fn name(&self) -> String {
-        String::from_utf8_lossy(&self.status.name).into_owned()
+        String::from_utf8_lossy(&self.name).into_owned()
     }
 
     /// Its PID in its own PID namespace.
     pub fn pid_inside(&self) -> i32 {
-        innermost(&self.status.ns_pid, self.pid)
+        innermost(&self.status.ns_tgid, self.process.pid)
     }
 
     /// Code that no thread may be in the middle of when the process stands: the kernel's vDSO, and what it knows as such, if the
@@ -115,26 +117,27 @@ impl Subject {
 
     /// Reads its address space anew. Err names what has come up that cannot move.
     pub fn refresh_space(&mut self) -> Result<()> {
-        refuse(self.space.read_quickly(self.pid, Pace::Running)?)
+        refuse(self.space.read_quickly(self.process, Pace::Running)?)
     }
 
     /// The same with what madvise, mlock and mseal have done to mappings, which takes some 15 ms for each GiB.
     pub fn refresh_space_with_flags(&mut self) -> Result<()> {
-        refuse(self.space.read_all(self.pid)?)
+        refuse(self.space.read_all(self.process)?)
     }
 
     /// Looks at its open files, and at what it shares, anew. What it has for a moment is no obstacle unless it is there in the end.
     pub fn refresh_holdings(&mut self) -> Result<Findings> {
-        let mut findings = self.files.look(self.pid, &self.pidfd)?;
+        let mut findings = self.files.look(self.process, &self.pidfd)?;
         findings.obstacles.extend(self.files.find_content(&mut self.space.unnamed));
         findings.obstacles.extend(self.shared_memory()?);
-        findings.obstacles.extend(self.sysv.look(self.pid, self.status.uid[1])?.obstacles);
+        findings.obstacles.extend(self.sysv.look(self.process, self.status.uid[1])?.obstacles);
+        self.is_reached()?;
         Ok(findings)
     }
 
     /// The same of its open files in the frozen process, of which it also reads what they are now.
     pub fn refresh_files_again(&mut self) -> Result<Findings> {
-        let mut findings = self.files.look_again(self.pid, &self.pidfd)?;
+        let mut findings = self.files.look_again(self.process, &self.pidfd)?;
         findings.obstacles.extend(self.files.find_content(&mut self.space.unnamed));
         findings.obstacles.extend(self.shared_memory()?);
         Ok(findings)
@@ -142,10 +145,10 @@ impl Subject {
 
     /// Whether it has a file open for reading past the page cache (O_DIRECT).
     pub fn reads_directly(&self) -> Result<bool> {
-        let pid = self.pid;
-        let numbers = read_fds(pid).doing(|| format!("list the descriptors of {pid}"))?;
+        let Process { pid, alive } = self.process;
+        let numbers = read_fds(alive).doing(|| format!("list the descriptors of {pid}"))?;
         // One that has been closed meanwhile is read no more.
-        let direct = |number| read_fdinfo(pid, number).is_ok_and(|info| info.flags & nix::libc::O_DIRECT as u32 != 0);
+        let direct = |number| read_fdinfo(alive, number).is_ok_and(|info| info.flags & nix::libc::O_DIRECT as u32 != 0);
         Ok(numbers.into_iter().any(direct))
     }
 
@@ -156,7 +159,7 @@ impl Subject {
 
     /// Whether no other process has any of its shared memory.
     pub fn shares_nothing(&self) -> Result<bool> {
-        Ok(objects_held_by_others(self.pid, &self.space)?.is_empty())
+        Ok(shared_memory::held_by_others(self.process.pid, &self.space)?.is_empty())
     }
 
     /// The reasons that shared memory which came up since the last look is, if others have it too.
@@ -165,7 +168,7 @@ impl Subject {
         if objects == self.searched_objects {
             return Ok(Vec::new());
         }
-        let reasons = objects_held_by_others(self.pid, &self.space)?;
+        let reasons = shared_memory::held_by_others(self.process.pid, &self.space)?;
         if reasons.is_empty() {
             self.searched_objects = objects;
         }
@@ -174,7 +177,7 @@ impl Subject {
 
     /// The threads beside the first that there are now. Err: they cannot be read.
     pub fn early_threads(&self) -> Result<Vec<EarlyThread>> {
-        let threads = other_threads(self.pid)?;
+        let threads = other_threads(self.process.pid)?;
         let early = |(tid, status): (i32, Status)| EarlyThread {
             tid,
             credentials: CredentialsImage::shown_by(&status),
@@ -187,12 +190,27 @@ impl Subject {
     pub fn threads_ahead(&self) -> Option<Vec<EarlyThread>> {
         // Without it the threads are made complete in the freeze.
         let records = self.probe.get()?.read().ok()?;
-        let others = records.iter().filter(|record| record.seen_tid != self.pid && record.exit_state == 0);
+        let others = records.iter().filter(|record| record.seen_tid != self.process.pid && record.exit_state == 0);
         let early = |record: &ThreadRecord| {
             let credentials = CredentialsImage::recorded(record)?;
             Some(EarlyThread { tid: record.tid, credentials, calls: ThreadCalls::recorded(record, None) })
         };
         others.map(early).collect()
+    }
+
+    /// Err: the thread by which it is reached has ended. The freeze will tell, too; but then it stands still for that.
+    pub fn is_reached(&self) -> Result<()> {
+        if self.process.is_lost() { Err(Error::Refused(vec![self.process.why_lost()])) } else { Ok(()) }
+    }
+
+    /// Err: the thread by which it is reached is not among those that stand now, so that what was seen by it is not to be relied on.
+    pub fn is_still_reached(&self, threads: &[FrozenThread]) -> Result<()> {
+        let stands = threads.iter().any(|thread| thread.stopped.tid() == self.process.alive);
+        // The number may be another thread's by now; not that of the first one.
+        match stands && !(self.process.first_has_ended() && self.pidfd.has_ended()) {
+            true => Ok(()),
+            false => Err(Error::Refused(vec![self.process.why_lost()])),
+        }
     }
 
     /// Reads everything about it. The second part names all that cannot move. Err: there is no such process, or it is none that could.
@@ -201,31 +219,47 @@ impl Subject {
             true => Error::Refused(vec![format!("there is no process {pid} on this host")]),
             false => Error::io(format!("read process {pid}"), e),
         };
-        let status = read_status(pid).map_err(gone)?;
+        let mut status = read_status(pid).map_err(gone)?;
         let stat = read_stat(pid).map_err(gone)?;
         refuse(what_it_is(pid, &status, &stat))?;
-        let pidfd = PidFd::open(pid).map_err(|e| match e.raw_os_error() {
+        let mut pidfd = PidFd::open(pid).map_err(|e| match e.raw_os_error() {
             Some(nix::libc::EINVAL | nix::libc::ENOENT) => {
                 Error::Refused(vec![format!("{pid} is a thread; give the PID of its process, {}", status.tgid)])
             }
             _ => gone(e),
         })?;
-        let mut obstacles = relations(pid, &status)?;
-        obstacles.extend(word_size(pid));
+        let process = Process::of(pid).map_err(gone)?;
+        let name = status.name.clone();
+        if process.first_has_ended() {
+            pidfd = process.open().map_err(|e| match e.raw_os_error() {
+                Some(nix::libc::EINVAL) => Error::Refused(vec![
+                    "its first thread has ended while others go on: to take its descriptors from one of these, this host needs Linux 6.9 (PIDFD_THREAD)"
+                        .into(),
+                ]),
+                _ => gone(e),
+            })?;
+            status = read_status(process.alive).map_err(gone)?;
+        }
+        let mut obstacles = relations(process, &status)?;
+        obstacles.extend(word_size(process.alive));
         let mut sysv = SysvIpc::default();
-        let found = sysv.look(pid, status.uid[1])?;
+        let found = sysv.look(process, status.uid[1])?;
         obstacles.extend(found.obstacles);
         let others = other_threads(pid)?;
-        obstacles.extend(reasons_of(pid, &others));
+        obstacles.extend(reasons_of(process, &others));
         let mut losses = found.losses;
         if others.iter().map(|(_, status)| status).chain([&status]).any(|status| status.seccomp.unwrap_or(0) != 0) {
             losses.push(confinement::RISK.into());
         }
         let mut space = AddressSpace::default();
-        obstacles.extend(space.read_all(pid)?);
-        losses.extend(numa::losses(pid));
-        let links =
-            [("executable", read_exe(pid)), ("working directory", read_cwd(pid)), ("root directory", read_root(pid))];
+        obstacles.extend(space.read_all(process)?);
+        let alive = process.alive;
+        losses.extend(numa::losses(alive));
+        let links = [
+            ("executable", read_exe(alive)),
+            ("working directory", read_cwd(alive)),
+            ("root directory", read_root(alive)),
+        ];
         let mut paths = Vec::new();
         for (what, link) in links {
             paths.push(match link {
@@ -238,19 +272,20 @@ impl Subject {
             });
         }
         let mut files = OpenFiles::new(options, (status.uid[1], status.gid[1]));
-        let findings = files.look(pid, &pidfd)?;
+        let findings = files.look(process, &pidfd)?;
         obstacles.extend(findings.obstacles);
         losses.extend(findings.losses);
         if stat.tty_nr != 0 && !terminals::has_terminal(&files.list, stat.tty_nr) {
             losses.push("it leaves its controlling terminal behind".into());
         }
         obstacles.extend(files.find_content(&mut space.unnamed));
-        obstacles.extend(objects_held_by_others(pid, &space)?);
+        obstacles.extend(shared_memory::held_by_others(pid, &space)?);
         let searched_objects = space.unnamed.objects.len();
         let mut paths = paths.into_iter();
         let mut path = || paths.next().unwrap_or_default();
         let subject = Subject {
-            pid,
+            process,
+            name,
             status,
             space,
             executable: path(),
@@ -267,7 +302,7 @@ impl Subject {
             interrupted: BTreeMap::new(),
             boot_id: boot_id(),
             pidfd,
-            clocks: Offsets::of(pid)?,
+            clocks: Offsets::of(alive)?,
             losses,
             others: others.into_iter().map(|(tid, _)| tid).collect(),
             searched_objects,
@@ -321,7 +356,8 @@ fn what_it_is(pid: i32, status: &Status, stat: &Stat) -> Vec<String> {
         reasons.push(format!("{pid} is this program itself"));
     }
     match status.state {
-        b'Z' | b'X' => reasons.push(format!("{pid} ({name}) has ended")),
+        // Others may go on.
+        b'Z' | b'X' if has_ended(stat) => reasons.push(format!("{pid} ({name}) has ended")),
         _ => {}
     }
     reasons.extend(traced(status, format_args!("{pid} ({name})")));
@@ -337,7 +373,8 @@ fn traced(status: &Status, who: impl std::fmt::Display) -> Option<String> {
 }
 
 /// Reasons in the threads beside the first, by their IDs in the innermost PID namespace.
-fn reasons_of(pid: i32, others: &[(i32, Status)]) -> Vec<String> {
+fn reasons_of(process: Process, others: &[(i32, Status)]) -> Vec<String> {
+    let Process { pid, alive } = process;
     let mut reasons: Vec<String> =
         others.iter().filter_map(|(tid, status)| traced(status, format_args!("thread {tid} of {pid}"))).collect();
     // Many are told of by the probe; see `crate::resources::thread::unmovable`.
@@ -346,7 +383,7 @@ fn reasons_of(pid: i32, others: &[(i32, Status)]) -> Vec<String> {
         let tid = status.pid;
         let of = |task: i32, kind: &str| fs::read_link(format!("/proc/{pid}/task/{task}/ns/{kind}")).ok();
         // One that has ended meanwhile has none.
-        let apart = |kind: &&&str| of(tid, kind).is_some_and(|its| of(pid, kind).is_some_and(|first| its != first));
+        let apart = |kind: &&&str| of(tid, kind).is_some_and(|its| of(alive, kind).is_some_and(|first| its != first));
         if let Some(kind) = ["mnt", "net", "ipc", "uts", "cgroup"].iter().find(apart) {
             reasons.push(format!(
                 "thread {tid} is in another {kind} namespace than the first thread; that cannot move yet"
@@ -373,13 +410,14 @@ pub fn children_of(pid: i32) -> Result<Vec<String>> {
 }
 
 /// Reasons in what ties it to others.
-fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
-    let mut reasons = children_of(pid)?;
-    reasons.extend(timers(pid, status)?);
+fn relations(process: Process, status: &Status) -> Result<Vec<String>> {
+    let mut reasons = children_of(process.pid)?;
+    reasons.extend(timers(process.pid, status)?);
+    let alive = process.alive;
     for (kind, name) in
         [("mnt", "mount"), ("net", "network"), ("ipc", "IPC"), ("uts", "UTS"), ("user", "user"), ("cgroup", "cgroup")]
     {
-        let its = fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+        let its = fs::read_link(format!("/proc/{alive}/ns/{kind}"));
         let ours = fs::read_link(format!("/proc/self/ns/{kind}"));
         if let (Ok(its), Ok(ours)) = (its, ours)
             && its != ours
@@ -387,17 +425,11 @@ fn relations(pid: i32, status: &Status) -> Result<Vec<String>> {
             reasons.push(format!("it lives in another {name} namespace than the agent; containers cannot move yet"));
         }
     }
-    let time = |name| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+    let time = |name| fs::read_link(format!("/proc/{alive}/ns/{name}")).ok();
     if time("time") != time("time_for_children") {
         reasons.push(
             "its children would live in another time namespace than it does (unshare); that cannot move yet".into(),
         );
-    }
-    let tids = read_tids(pid).doing(|| format!("read the threads of {pid}"))?;
-    // /proc/PID shows what the first thread has, and that has neither memory nor descriptors any more: all would have to be reached
-    // through another one.
-    if !tids.is_empty() && !tids.contains(&pid) || leader_has_ended(pid, status) {
-        reasons.push("its first thread has ended while others go on; that cannot move yet".into());
     }
     Ok(reasons)
 }
@@ -408,17 +440,17 @@ fn timers(pid: i32, status: &Status) -> Result<Vec<String>> {
     if timers.is_empty() {
         return Ok(Vec::new());
     }
-    let inside = innermost(&status.ns_pid, pid);
+    let inside = innermost(&status.ns_tgid, pid);
     let mut tids = vec![inside];
     tids.extend(other_threads(pid)?.into_iter().map(|(tid, _)| tid));
     Ok(posix_timers::obstacles(&timers, inside, &tids))
 }
 
 /// The reason that it is no 64-bit program, if it is none: by the header of its executable (elf(5)).
-fn word_size(pid: i32) -> Option<String> {
+fn word_size(alive: i32) -> Option<String> {
     use std::io::Read;
     let mut header = [0; 20];
-    fs::File::open(format!("/proc/{pid}/exe")).and_then(|mut file| file.read_exact(&mut header)).ok()?;
+    fs::File::open(format!("/proc/{alive}/exe")).and_then(|mut file| file.read_exact(&mut header)).ok()?;
     program_of_32_bits(&header)
         .map(|kind| format!("it is a 32-bit program ({kind}); those cannot move: use a 64-bit one"))
 }
@@ -431,56 +463,6 @@ fn program_of_32_bits(header: &[u8; 20]) -> Option<&'static str> {
         [0x7f, b'E', b'L', b'F', CLASS_32, ..] => Some("i386"),
         _ => None,
     }
-}
-
-fn leader_has_ended(pid: i32, status: &Status) -> bool {
-    status.threads > 1 && crate::proc::stat::read_task_stat(pid, pid).is_ok_and(|s| s.state == b'Z')
-}
-
-/// Shared memory that another process has mapped too would be cut in two.
-fn objects_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>> {
-    let mut reasons = Vec::new();
-    if space.unnamed.objects.is_empty() {
-        return Ok(reasons);
-    }
-    for other in read_pids().doing(|| "list the processes".into())? {
-        // Processes come and go while this looks; one that is gone holds nothing.
-        let Ok(maps) = read_maps(other) else { continue };
-        if other != pid
-            && let Some(shared) = maps.iter().find(|m| space.shares(other, m))
-        {
-            reasons.push(format!(
-                "it shares memory with process {other} ({}), which has it at {:x}-{:x} and stays; they cannot be parted",
-                name_of(other),
-                shared.start,
-                shared.end
-            ));
-        }
-    }
-    reasons.extend(unnamed_held_by_others(pid, space)?);
-    Ok(reasons)
-}
-
-/// What is open or mapped shared can also be written through descriptors of others.
-fn unnamed_held_by_others(pid: i32, space: &AddressSpace) -> Result<Vec<String>> {
-    let mut reasons = Vec::new();
-    let shared = space.unnamed_and_held();
-    if shared.is_empty() {
-        return Ok(reasons);
-    }
-    let listed = for_each_fd_of_others(&[pid, std::process::id() as i32], |other, entry, link| {
-        let unnamed = link.ends_with(b" (deleted)") || posix_shm::may_be_one(link);
-        if unnamed && fs::metadata(entry.path()).is_ok_and(|m| shared.contains(&(m.dev(), m.ino()))) {
-            reasons.push(format!(
-                "{}, which it has open or mapped, is descriptor {} of process {other} ({}), which stays; they cannot be parted: let one of them close it",
-                String::from_utf8_lossy(link),
-                entry.file_name().display(),
-                name_of(other)
-            ));
-        }
-    });
-    listed.doing(|| "list the processes".into())?;
-    Ok(reasons)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::error::{Doing, Error, Result};
 use crate::image::sysv_ipc::{Announced, Images};
 use crate::plan::KernelStateChoice;
 use crate::proc::listing::{name_of, read_pids, read_tids};
+use crate::proc::process::{Process, has_ended};
 use crate::proc::stat::read_stat;
 use crate::proc::status::read_status;
 use crate::proc::syscall::read_syscall;
@@ -103,7 +104,8 @@ pub struct Found {
 
 impl SysvIpc {
     /// Looks while it runs. `user`: the one that it is.
-    pub fn look(&mut self, pid: i32, user: u32) -> Result<Found> {
+    pub fn look(&mut self, process: Process, user: u32) -> Result<Found> {
+        let pid = process.pid;
         let waits = waited_for_by(pid);
         let listed = list()?;
         let since = match listed.is_empty() && waits.is_empty() {
@@ -112,7 +114,7 @@ impl SysvIpc {
         };
         self.read_undo();
         let mut found = self.judge(pid, &listed, &waits, since)?;
-        found.obstacles.extend(self.others_that_wait(pid));
+        found.obstacles.extend(self.others_that_wait(process));
         let unused = listed.iter().filter(|one| !one.used && one.creator == user && one.touched_at >= since);
         let unused = unused.filter(|one| !self.seen.contains(&Id::new(one.kind, one.id)));
         let nobody = |one: &&Listed| users_of(one.kind, one.id).is_ok_and(|users| users.is_empty());
@@ -292,20 +294,21 @@ impl SysvIpc {
     }
 
     /// The threads of other processes that wait for what is its own. A queue does not tell that there are any.
-    fn others_that_wait(&self, pid: i32) -> Vec<String> {
+    fn others_that_wait(&self, process: Process) -> Vec<String> {
         if self.own.is_empty() {
             return Vec::new();
         }
-        let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/ipc")).ok();
-        let of_it = namespace(pid);
+        let namespace = |tid: i32| std::fs::read_link(format!("/proc/{tid}/ns/ipc")).ok();
+        let of_it = namespace(process.alive);
         let mut reasons = Vec::new();
-        for other in read_pids().unwrap_or_default().into_iter().filter(|other| *other != pid) {
+        for other in read_pids().unwrap_or_default().into_iter().filter(|other| *other != process.pid) {
             let waits = read_tids(other).unwrap_or_default().into_iter().find_map(|tid| {
                 let waiting = read_syscall(other, tid).ok()??;
                 let Id(kind, id) = waits_for(waiting.call, waiting.arguments[0])?;
-                self.own.iter().find(|own| (own.kind as u8, own.id) == (kind, id))
+                let own = self.own.iter().find(|own| (own.kind as u8, own.id) == (kind, id));
+                own.filter(|_| namespace(tid) == of_it)
             });
-            if let Some(Own { kind, id, key, .. }) = waits.filter(|_| namespace(other) == of_it) {
+            if let Some(Own { kind, id, key, .. }) = waits {
                 reasons.push(format!(
                     "process {other} ({}) waits for {}, which the process uses, and stays; they cannot be parted: let one of them end, or use another",
                     name_of(other),
@@ -424,8 +427,7 @@ fn process_of(tid: i32) -> i32 {
 fn lives(pid: i32, done_at: i64) -> bool {
     // What cannot be read has ended: this is root.
     let Ok(stat) = read_stat(pid) else { return false };
-    let ended = matches!(stat.state, b'Z' | b'X') && stat.num_threads <= 1;
-    !ended && seconds_of(stat.starttime).saturating_sub(1) <= done_at
+    !has_ended(&stat) && seconds_of(stat.starttime).saturating_sub(1) <= done_at
 }
 
 /// CLOCK_REALTIME of a time in ticks since the boot, to a second.

@@ -86,14 +86,14 @@ fn outside_ends(pid: i32, wanted: &BTreeMap<u32, Vec<i32>>) -> Result<Vec<Outsid
             // Each instance of devpts has masters of its own, and numbers.
             Some(_) if !device(&entry.path()).is_ok_and(|theirs| theirs == ours) => None,
             None | Some(b"ptmx") => {
-                let info = read_fdinfo(other, number).ok();
+                let info = read_fdinfo(other.alive, number).ok();
                 let index = info.and_then(|info| std::str::from_utf8(info.extra("tty-index")?).ok()?.parse().ok());
                 index.map(|index| (index, true))
             }
             Some(name) => std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).map(|index| (index, false)),
         };
         if let Some((terminal, is_master)) = end.filter(|(terminal, _)| wanted.contains_key(terminal)) {
-            holders.entry((terminal, is_master, other)).or_default().push(number);
+            holders.entry((terminal, is_master, other.pid)).or_default().push(number);
         }
     });
     looked.doing(|| "list the processes".into())?;

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::image::ObjectId;
 use crate::plan::KernelStateChoice;
 use crate::proc::fdinfo::FdInfo;
+use crate::proc::process::Process;
 use crate::resources::file::{self, owner};
 
 /// With fewer descriptors than this, loading the probe costs more than it saves.
@@ -30,20 +31,20 @@ const MANY: usize = 256;
 pub struct Loading<P>(Option<JoinHandle<std::result::Result<P, LinuxError>>>);
 
 /// The probe for open files, if it is worth while.
-pub fn begin_files(choice: KernelStateChoice, pid: i32, descriptors: usize) -> Loading<FileProbe> {
-    Loading::begin(choice, descriptors >= MANY, move || FileProbe::load(pid))
+pub fn begin_files(choice: KernelStateChoice, process: Process, descriptors: usize) -> Loading<FileProbe> {
+    Loading::begin(choice, descriptors >= MANY, move || FileProbe::load(process.pid, process.alive))
 }
 
 /// The probe for terminals, if there are any.
-pub fn begin_terminals(choice: KernelStateChoice, pid: i32, any: bool) -> Loading<TerminalProbe> {
+pub fn begin_terminals(choice: KernelStateChoice, process: Process, any: bool) -> Loading<TerminalProbe> {
     let choice = if any { choice } else { KernelStateChoice::Ptrace };
-    Loading::begin(choice, any, move || TerminalProbe::load(pid))
+    Loading::begin(choice, any, move || TerminalProbe::load(process.pid, process.alive))
 }
 
 /// The probe for what is signalled of directories, if there are any of which something may be.
-pub fn begin_notified(choice: KernelStateChoice, pid: i32, any: bool) -> Loading<NotifyProbe> {
+pub fn begin_notified(choice: KernelStateChoice, process: Process, any: bool) -> Loading<NotifyProbe> {
     let choice = if any { choice } else { KernelStateChoice::Ptrace };
-    Loading::begin(choice, any, move || NotifyProbe::load(pid))
+    Loading::begin(choice, any, move || NotifyProbe::load(process.pid, process.alive))
 }
 
 /// The probe for what is undone to semaphores.
@@ -104,12 +105,14 @@ impl Notified {
     }
 
     /// Loads it, if that has not been done. Err: why there is none, in words. `still`: there is no time for that.
-    pub fn want(&mut self, pid: i32, still: bool) -> std::result::Result<(), &str> {
+    pub fn want(&mut self, process: Process, still: bool) -> std::result::Result<(), &str> {
         if self.probe.is_none() && still {
             return Err("the program has just begun to want that; try again");
         }
         let load = || match self.choice {
-            KernelStateChoice::Auto | KernelStateChoice::Ebpf => NotifyProbe::load(pid).map_err(|why| why.to_string()),
+            KernelStateChoice::Auto | KernelStateChoice::Ebpf => {
+                NotifyProbe::load(process.pid, process.alive).map_err(|why| why.to_string())
+            }
             KernelStateChoice::Kmod | KernelStateChoice::Ptrace => Err("--kernel-state leaves it out".into()),
         };
         self.probe.get_or_insert_with(load).as_ref().map(|_| ()).map_err(String::as_str)

@@ -52,7 +52,7 @@ pub fn transfer<'r, 'o>(captured: Captured<'r, 'o>) -> Result<Prepared<'r, 'o>> 
     peer.send(&ToDestination::Prepare(Box::new(image)))?;
     fault::point(7, peer.stream())?;
     // While the destination works.
-    let process = Named::of(subject.pid).doing(|| format!("read process {}", subject.pid))?;
+    let process = Named::of(subject.process.pid).doing(|| format!("read process {}", subject.process))?;
     let (address, host) = (peer.address(), peer.host.clone());
     let doubt = Doubt { id: peer.id, process, address, host, stopped, locks };
     let leaving = Leaving::note(StateDirectory::of_this_host(), &doubt);

@@ -241,7 +241,7 @@ fn search(pid: i32, inodes: &BTreeSet<u32>) -> Result<BTreeMap<u32, String>> {
             && inodes.contains(&inode)
         {
             let number = entry.file_name();
-            let holder = format!("process {other} ({}) has as fd {}", name_of(other), number.display());
+            let holder = format!("process {other} ({}) has as fd {}", name_of(other.pid), number.display());
             holders.entry(inode).or_insert(holder);
         }
     });

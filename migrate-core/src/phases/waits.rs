@@ -8,6 +8,7 @@ use migrate_linux::waits::{Interrupted, Wait};
 
 use super::subject::Subject;
 use crate::proc::listing::read_tids;
+use crate::proc::process::Process;
 use crate::proc::syscall::{Waiting, read_syscall, read_wchan};
 use crate::resources::thread::wait::{needs_a_probe, whole};
 use crate::resources::thread::wait_end::{Cut, ends_at};
@@ -19,9 +20,9 @@ const MOST: u64 = 64;
 ///
 /// The second part: one waits so that any stop would make it begin anew.
 pub fn look(subject: &mut Subject, memory: &ProcessMemory) -> (bool, bool) {
-    let pid = subject.pid;
-    // The first thread is stopped before the others in any case.
-    let tids = if subject.status.threads > MOST { vec![pid] } else { read_tids(pid).unwrap_or_default() };
+    let Process { pid, alive } = subject.process;
+    // It is stopped before the others in any case.
+    let tids = if subject.status.threads > MOST { vec![alive] } else { read_tids(pid).unwrap_or_default() };
     let (mut probe, mut anew) = (false, false);
     for tid in tids {
         // It may have ended, or not be shown, which is no reason to stop here: what it waits for then begins anew.
@@ -56,7 +57,7 @@ pub fn cut(subject: &Subject, stopped: &[(i32, Registers)]) -> Vec<Cut> {
     }
     // Without, it begins anew, as it does without a probe.
     let Some(Ok(records)) = subject.probe.get().map(|probe| probe.read()) else { return Vec::new() };
-    let Ok(memory) = ProcessMemory::open(subject.pid) else { return Vec::new() };
+    let Ok(memory) = ProcessMemory::open(subject.process.alive) else { return Vec::new() };
     let record_of = |tid: i32| records.iter().find(|record| record.seen_tid == tid);
     let cut_of = |(tid, regs): &(i32, Registers)| {
         let (goes_on, record) = (goes_on(regs), record_of(*tid)?);

@@ -56,8 +56,9 @@ impl MemoryWatch {
     pub fn begin(pid: i32, options: &Options) -> Result<MemoryWatch> {
         let (mut subject, _) = examine(pid, options)?;
         let doing = |what: &'static str| move || format!("open the {what} of {pid}");
-        let pagemap = PageMap::open(pid).doing(doing("pagemap"))?;
-        let memory = ProcessMemory::open(pid).doing(doing("memory"))?;
+        let process = subject.process;
+        let pagemap = PageMap::open(process.alive).doing(doing("pagemap"))?;
+        let memory = ProcessMemory::open(process.alive).doing(doing("memory"))?;
         let source = PageSource { memory, objects: Mutex::default() };
         let zero = if pagemap.supports_scan() { None } else { Some(SoftDirty::probe().map_err(not_refused)?) };
         let began = Instant::now();
@@ -67,8 +68,8 @@ impl MemoryWatch {
             None => Box::new(PagemapScan::new(userfaultfd.into())?),
             Some(zero) => {
                 let (tracker, longer) = while_it_stands(&mut subject, |subject| {
-                    subject.space.read_quickly(pid, Pace::Running)?;
-                    SoftDirty::begin(pid, zero, userfaultfd.into(), &subject.space.layout)
+                    subject.space.read_quickly(process, Pace::Running)?;
+                    SoftDirty::begin(process.alive, zero, userfaultfd.into(), &subject.space.layout)
                 })?;
                 stood += longer;
                 Box::new(tracker)
@@ -86,7 +87,7 @@ impl MemoryWatch {
         let stops = tracker.stops_to_rearm();
         let mut look = |subject: &mut Subject| {
             // What of it cannot move is no matter here.
-            subject.space.read_quickly(subject.pid, Pace::Running)?;
+            subject.space.read_quickly(subject.process, Pace::Running)?;
             tracker.look(&subject.space.layout, pagemap, true)
         };
         if !stops {

@@ -1,5 +1,6 @@
 //! What a process has, by number: descriptors, threads, children.
 
+use super::process::Process;
 use super::text::{number, words};
 use super::{Malformed, failed, is_gone, read_parsed};
 use std::fs::DirEntry;
@@ -52,15 +53,27 @@ pub fn read_pids() -> io::Result<Vec<i32>> {
 ///
 /// # Errors
 /// Those of listing the processes.
-pub fn for_each_fd_of_others(except: &[i32], mut tell: impl FnMut(i32, &DirEntry, &[u8])) -> io::Result<()> {
+pub fn for_each_fd_of_others(except: &[i32], mut tell: impl FnMut(Process, &DirEntry, &[u8])) -> io::Result<()> {
     for other in read_pids()?.into_iter().filter(|pid| !except.contains(pid)) {
-        let Ok(entries) = std::fs::read_dir(format!("/proc/{other}/fd")) else { continue };
-        for entry in entries.flatten() {
-            let Ok(link) = std::fs::read_link(entry.path()) else { continue };
-            tell(other, &entry, link.as_os_str().as_bytes());
+        let mut any = false;
+        let process = Process { pid: other, alive: other };
+        for_each_fd(other, |entry, link| {
+            any = true;
+            tell(process, entry, link);
+        });
+        if !any && let Some(process) = Process::without_first(other) {
+            for_each_fd(process.alive, |entry, link| tell(process, entry, link));
         }
     }
     Ok(())
+}
+
+fn for_each_fd(pid: i32, mut tell: impl FnMut(&DirEntry, &[u8])) {
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        if let Ok(link) = std::fs::read_link(entry.path()) {
+            tell(&entry, link.as_os_str().as_bytes());
+        }
+    }
 }
 
 /// The children of all threads, ascending, from `/proc/PID/task/*/children` (needs CONFIG_PROC_CHILDREN).

@@ -14,6 +14,7 @@ pub mod link;
 pub mod listing;
 pub mod maps;
 pub mod mountinfo;
+pub mod process;
 pub mod smaps;
 pub mod stat;
 pub mod status;

@@ -70,6 +70,12 @@ impl Stat {
         const PF_KTHREAD: u32 = 0x0020_0000;
         self.flags & PF_KTHREAD != 0
     }
+
+    /// Whether the thread has ended, or is just about to (PF_EXITING in `flags`).
+    pub fn is_exiting(&self) -> bool {
+        const PF_EXITING: u32 = 4;
+        self.flags & PF_EXITING != 0 || matches!(self.state, b'Z' | b'X')
+    }
 }
 
 /// The fields after the name, by their numbers in proc_pid_stat(5).

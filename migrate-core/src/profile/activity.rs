@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::calls::{UNMOVABLE, name_of};
 use crate::proc::link::{LinkTarget, read_cwd, read_fd_link};
 use crate::proc::listing;
+use crate::proc::process::Process;
 use crate::resources::file::SocketView;
 use crate::resources::file::socket::name_of as socket_name;
 
@@ -159,7 +160,8 @@ fn connections(peers: &[PeerUse], seconds: f64) -> Vec<String> {
 const NOBODY: &str = "nobody";
 
 fn files(pid: i32, opened: &[Opened]) -> Vec<FileUse> {
-    let at_work = match read_cwd(pid) {
+    let alive = Process::of(pid).map_or(pid, |process| process.alive);
+    let at_work = match read_cwd(alive) {
         Ok(LinkTarget::Path { path, .. }) => Some(PathBuf::from(path)),
         _ => None,
     };
@@ -169,7 +171,7 @@ fn files(pid: i32, opened: &[Opened]) -> Vec<FileUse> {
         let below = match file.directory {
             _ if path.is_absolute() => None,
             libc::AT_FDCWD => at_work.clone(),
-            number => match read_fd_link(pid, number) {
+            number => match read_fd_link(alive, number) {
                 Ok(LinkTarget::Path { path, .. }) => Some(path.into()),
                 _ => Some(PathBuf::from("…")),
             },

@@ -23,7 +23,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::phases::watch::MemoryWatch;
 use crate::plan::Options;
-use crate::proc::stat::read_stat;
+use crate::proc::process::is_over;
 use activity::{CallUse, FileUse, PeerUse};
 use link::Link;
 use memory::{MemoryUse, Series};
@@ -112,7 +112,7 @@ pub fn profile(
         && let Err(error) = watch.run(began, duration, |until| waiting.until(until))
     {
         // Of one that has ended nothing can be read; that is no news.
-        if !has_ended(pid) {
+        if !is_over(pid) {
             notes.push(format!(
                 "from {:.1} s on its memory could not be followed: {error}",
                 began.elapsed().as_secs_f64()
@@ -136,7 +136,7 @@ pub fn profile(
     Ok(Profile {
         seconds,
         ended_early,
-        process_ended: has_ended(pid),
+        process_ended: is_over(pid),
         source: found.source,
         calls: found.calls,
         files: found.files,
@@ -156,10 +156,6 @@ fn moves(series: &Series, host: Option<&str>, options: &Options) -> Option<Moves
     let (best, worst) = (by_downtime.first()?, by_downtime.last()?);
     let typical = by_downtime.get(by_downtime.len() / 2)?;
     Some(Moves { typical: **typical, best: **best, worst: **worst, best_moment: moment::best(series, &all), link })
-}
-
-fn has_ended(pid: i32) -> bool {
-    read_stat(pid).map_or(true, |stat| matches!(stat.state, b'Z' | b'X'))
 }
 
 enum Seen {
@@ -189,7 +185,7 @@ impl Waiting<'_> {
             std::thread::sleep(left.min(SLICE));
             if let Err(why) = self.cancel.check() {
                 self.ended = Some(why.to_string());
-            } else if has_ended(self.pid) {
+            } else if is_over(self.pid) {
                 self.ended = Some("the process ended".into());
             }
             if self.ended.is_some() {

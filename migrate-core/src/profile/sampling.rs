@@ -6,6 +6,7 @@ use super::activity::{CallUse, FileUse, Found, unmovable};
 use super::calls::name_of;
 use crate::proc::link::{LinkTarget, read_fd_link};
 use crate::proc::listing::{read_fds, read_tids};
+use crate::proc::process::Process;
 use crate::proc::syscall::read_syscall;
 
 /// Threads and descriptors that one look is at, at most.
@@ -33,13 +34,14 @@ impl Sampler {
         let pid = self.pid;
         self.looks += 1;
         let tids = read_tids(pid).unwrap_or_default();
-        let numbers = read_fds(pid).unwrap_or_default();
+        let alive = Process::of(pid).map_or(pid, |process| process.alive);
+        let numbers = read_fds(alive).unwrap_or_default();
         self.left_out |= tids.len() > MOST || numbers.len() > MOST;
         for call in tids.into_iter().take(MOST).filter_map(|tid| read_syscall(pid, tid).ok().flatten()) {
             *self.calls.entry(call.call).or_default() += 1;
         }
         for number in numbers.into_iter().take(MOST) {
-            let Ok(LinkTarget::Path { path, .. }) = read_fd_link(pid, number) else { continue };
+            let Ok(LinkTarget::Path { path, .. }) = read_fd_link(alive, number) else { continue };
             let path = path.to_string_lossy().into_owned();
             if self.files.len() < MOST_FILES || self.files.contains(&path) {
                 self.files.insert(path);

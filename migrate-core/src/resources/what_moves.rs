@@ -27,6 +27,7 @@ pub fn rows() -> Vec<Row> {
         one(process::memory_map::ROW),
         one(process::lock_future::ROW),
         one(IDENTITY),
+        one(thread::ENDED_FIRST),
         one(thread::cpu::ROW),
         one(CALLS),
         one(CLOCKS),

@@ -10,8 +10,9 @@ use migrate_linux::pidfd::PidFd;
 use nix::libc;
 
 use crate::proc::is_gone;
+use crate::proc::process::{Process, has_ended};
 use crate::proc::stat::{Stat, read_stat};
-use crate::proc::status::read_status;
+use crate::proc::status::read_task_status;
 
 /// A process of this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Named {
 
     fn stat(&self) -> io::Result<Option<Stat>> {
         match read_stat(self.pid) {
-            Ok(stat) => Ok(Some(stat).filter(|s| s.starttime == self.start && !matches!(s.state, b'Z' | b'X'))),
+            Ok(stat) => Ok(Some(stat).filter(|s| s.starttime == self.start && !has_ended(s))),
             Err(e) if is_gone(&e) => Ok(None),
             Err(e) => Err(e),
         }
@@ -78,15 +79,18 @@ impl Named {
     pub fn stands_let_go(&self) -> io::Result<Option<bool>> {
         let (mut looks, mut runs) = (0, 0);
         while runs < 20 {
-            let Some(stat) = self.stat()? else { return Ok(None) };
-            if stat.state == b'T' {
-                return Ok(Some(true));
+            if self.stat()?.is_none() {
+                return Ok(None);
             }
-            let status = match read_status(self.pid) {
+            // Of a thread that is alive. One that ends meanwhile is none in the next look.
+            let status = match Process::of(self.pid).and_then(|process| read_task_status(self.pid, process.alive)) {
                 Ok(status) => status,
-                Err(e) if is_gone(&e) => return Ok(None),
+                Err(e) if is_gone(&e) => continue,
                 Err(e) => return Err(e),
             };
+            if status.state == b'T' {
+                return Ok(Some(true));
+            }
             let stops = status.shared_pending & 1 << (libc::SIGSTOP - 1) != 0;
             runs = if stops || status.tracer_pid != 0 { 0 } else { runs + 1 };
             looks += 1;

@@ -110,7 +110,7 @@ fn place(from: &HeldFile) -> std::result::Result<Place, String> {
             or_instead(&[from.view.number])
         ));
     };
-    Place::of(from.process, path.as_bytes()).map_err(|pid| of_another(&from.view, path.as_bytes(), pid))
+    Place::of(from.process.pid, path.as_bytes()).map_err(|pid| of_another(&from.view, path.as_bytes(), pid))
 }
 
 /// Makes a directory where the original was, of its name if no other has that, and deletes it.

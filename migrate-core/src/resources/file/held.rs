@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::image::ObjectId;
 use crate::proc::fdinfo::FdInfo;
 use crate::proc::link::LinkTarget;
+use crate::proc::process::Process;
 
 /// What is known of an open file description: text of /proc, and fstat.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl FileView {
 #[derive(Debug)]
 pub struct HeldFile {
     /// The process, as this agent sees it.
-    pub process: i32,
+    pub process: Process,
     /// What is known of it.
     pub view: FileView,
     /// A duplicate of it.

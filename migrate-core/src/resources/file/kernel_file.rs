@@ -93,14 +93,15 @@ impl FileKind for KernelFile {
 
     fn examine(from: &HeldFile) -> Result<Verdict> {
         let path = from.view.path().unwrap_or_default().as_bytes();
-        let place = Place::of(from.process, path);
+        let place = Place::of(from.process.pid, path);
         Ok(place.map_or_else(|pid| Verdict::Unsupported(of_another(&from.view, path, pid)), |_| Verdict::Supported))
     }
 
     fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<KernelFileImage> {
         let view = &from.view;
         let path = view.path().unwrap_or_default().as_bytes();
-        let place = Place::of(from.process, path).map_err(|pid| Error::Refused(vec![of_another(view, path, pid)]))?;
+        let place =
+            Place::of(from.process.pid, path).map_err(|pid| Error::Refused(vec![of_another(view, path, pid)]))?;
         Ok(KernelFileImage { place, flags: view.status_flags(), offset: view.info.pos })
     }
 

@@ -60,7 +60,7 @@ impl FileKind for Namespace {
 fn which(from: &HeldFile) -> std::result::Result<u8, String> {
     let view = &from.view;
     let is_it = |name: &&str| {
-        let its = std::fs::metadata(format!("/proc/{}/ns/{name}", from.process));
+        let its = std::fs::metadata(format!("/proc/{}/ns/{name}", from.process.alive));
         its.is_ok_and(|its| (its.dev(), its.ino()) == (view.stat.st_dev, view.stat.st_ino))
     };
     let place = NAMES.iter().position(is_it);

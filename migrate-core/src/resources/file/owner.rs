@@ -76,9 +76,9 @@ pub fn obstacle(held: &HeldFile) -> Option<String> {
     let stays = match kind {
         // A process is known by any of its threads: F_NOTIFY takes the one that calls.
         OwnerKind::Thread | OwnerKind::Process => {
-            !std::path::Path::new(&format!("/proc/{}/task/{id}", held.process)).exists()
+            !std::path::Path::new(&format!("/proc/{}/task/{id}", held.process.pid)).exists()
         }
-        OwnerKind::Group => getpgid(Some(Pid::from_raw(held.process))).is_ok_and(|group| group.as_raw() != id),
+        OwnerKind::Group => getpgid(Some(Pid::from_raw(held.process.pid))).is_ok_and(|group| group.as_raw() != id),
     };
     stays.then(|| foreign(view.number, id))
 }
@@ -116,10 +116,12 @@ pub fn capture(held: &HeldFile, numbers: &[i32], around: &Around<'_>) -> Result<
     if owner.is_none() && signal == 0 && flags.is_none() && notify.is_none() {
         return Ok(None);
     }
+    // It may have ended.
+    let first_thread = |id: i32| around.threads.first().filter(|_| id == held.process.pid).map(|t| t.pid);
     let inside = |Owner { kind, id }: Owner| {
         let id = match kind {
             OwnerKind::Thread | OwnerKind::Process => {
-                around.threads.iter().find(|t| t.stopped.tid() == id).map(|t| t.tid)
+                around.threads.iter().find(|t| t.stopped.tid() == id).map(|t| t.tid).or(first_thread(id))
             }
             OwnerKind::Group => (around.group.0 == id).then_some(around.group.1),
         };

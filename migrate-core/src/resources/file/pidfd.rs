@@ -104,7 +104,7 @@ fn who(from: &HeldFile) -> std::result::Result<Who, String> {
     let Some(seen) = shown.seen else {
         return Ok(Who::Ended { status: pidfd::end_of(&from.duplicate).unwrap_or(0) });
     };
-    if seen == from.process && !of_thread {
+    if seen == from.process.pid && !of_thread {
         return Ok(Who::Itself);
     }
     if of_thread && std::path::Path::new(&format!("/proc/{}/task/{seen}", from.process)).exists() {

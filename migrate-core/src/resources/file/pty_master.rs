@@ -271,7 +271,7 @@ fn obstacle(from: &HeldFile) -> Result<Option<String>> {
         return Ok(Some(format!("terminal {name}, with line discipline {discipline}, cannot move")));
     }
     let Some((session, group)) = pty::session(master).doing(doing)? else { return Ok(None) };
-    let process = Pid::from_raw(from.process);
+    let process = Pid::from_raw(from.process.pid);
     let own = getsid(Some(process)).map_err(Into::into).doing(doing)?;
     if own.as_raw() != session || own != process {
         return Ok(Some(format!(

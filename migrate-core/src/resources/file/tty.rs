@@ -91,7 +91,7 @@ fn terminal(from: &HeldFile) -> Result<std::result::Result<u32, String>> {
         Err(error) => return Err(error).doing(|| format!("look at the terminal of descriptor {}", from.view.number)),
     };
     let doing = || format!("read process {}", from.process);
-    let own = read_stat(from.process).doing(doing)?.tty_nr as u32;
+    let own = read_stat(from.process.pid).doing(doing)?.tty_nr as u32;
     // The kernel's form of a device number with 12 bits of major and 20 of minor (linux/kdev_t.h `new_encode_dev`).
     let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
     Ok(if u64::from(major) != SLAVES {

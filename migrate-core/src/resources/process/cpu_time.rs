@@ -26,7 +26,7 @@ pub const ROW: Row = (
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct CpuTimes {
     process: [u64; 7],
-    /// In the order in which the threads travel.
+    /// In the order in which the threads travel; and behind them of the first one, if that has ended: it counts as long as others go on.
     threads: Vec<[u64; 5]>,
 }
 
@@ -35,9 +35,11 @@ pub fn can_be_set() -> bool {
     KernelModule::open().is_ok_and(|module| module.sets_cpu_time())
 }
 
-/// Of all these threads, which stand, as `read` tells it: once, or again when they have left their CPUs. None: it does not tell of one.
+/// Of all these threads, which stand, and of the `ended` one, as `read` tells it: once, or again when they have left their CPUs. None: it
+/// does not tell of one.
 pub fn capture(
     threads: &[FrozenThread],
+    ended: Option<i32>,
     mut records: Vec<ThreadRecord>,
     read: impl FnOnce() -> Result<Vec<ThreadRecord>>,
 ) -> Result<Option<CpuTimes>> {
@@ -52,14 +54,14 @@ pub fn capture(
         records = read()?;
         told = by_tid(&records);
     }
-    let words = |thread: &FrozenThread| Some((*told.get(&thread.stopped.tid())?)?.to_words());
-    let threads: Option<Vec<_>> = threads.iter().map(words).collect();
+    let words = |tid: i32| Some((*told.get(&tid)?)?.to_words());
+    let threads: Option<Vec<_>> = threads.iter().map(|thread| thread.stopped.tid()).chain(ended).map(words).collect();
     let process = records.first().map(|record| record.process_time().to_words());
     Ok(threads.zip(process).map(|(threads, process)| CpuTimes { process, threads }))
 }
 
 impl CpuTimes {
-    /// Sets it in a new process, of which these are the threads, as they travel.
+    /// Sets it in a new process, of which these are the threads, as they travel, and behind them the first one if it is to end.
     pub fn restore(&self, threads: &[&mut Stopped], module: Option<&KernelModule>) -> Result<()> {
         if threads.len() != self.threads.len() {
             return Err(Error::Invalid("the CPU time of other threads than there are".into()));

@@ -24,6 +24,7 @@ use migrate_linux::posix_timers::{PR_TIMER_CREATE_RESTORE_IDS, ids_can_be_chosen
 use migrate_linux::remote::{Batch, RemoteBuffer, Results};
 
 use crate::error::{Error, Result};
+use crate::proc::process::Process;
 use crate::proc::timers::{Notify, PosixTimer};
 use crate::resources::thread::timer_that_sent;
 use crate::resources::{FrozenThread, Row};
@@ -192,7 +193,7 @@ impl Told {
     }
 
     /// What travels. Reads which signals wait, so that a timer that has expired since it was asked is found too.
-    pub fn image(self, timers: &[PosixTimer], threads: &[FrozenThread]) -> Result<PosixTimers> {
+    pub fn image(self, timers: &[PosixTimer], threads: &[FrozenThread], process: Process) -> Result<PosixTimers> {
         if timers.is_empty() {
             return Ok(PosixTimers::default());
         }
@@ -200,6 +201,8 @@ impl Told {
         let targets: HashSet<i32> = timers.iter().filter(|t| t.to_thread).map(|t| t.target).collect();
         let mut waiting = HashSet::new();
         let first = threads.first().map(|t| (t, true));
+        // Its first thread can be named also when it has ended.
+        let ended = threads.first().filter(|_| process.first_has_ended()).map(|t| (process.pid, t.pid));
         for (thread, shared) in first.into_iter().chain(targets.iter().filter_map(|t| Some((*by_tid.get(t)?, false)))) {
             waiting.extend(thread.stopped.pending_signals(shared)?.iter().filter_map(timer_that_sent));
         }
@@ -213,7 +216,9 @@ impl Told {
                 Notify::None => libc::SIGEV_NONE,
                 Notify::Thread => libc::SIGEV_THREAD,
             };
-            let target = by_tid.get(&timer.target).filter(|_| timer.to_thread);
+            let target = by_tid.get(&timer.target).map(|t| t.tid);
+            let target = target.or_else(|| ended.filter(|(seen, _)| *seen == timer.target).map(|(_, inside)| inside));
+            let target = target.filter(|_| timer.to_thread);
             match target {
                 Some(_) => notify |= libc::SIGEV_THREAD_ID,
                 // The thread has ended: the timer runs, and nobody is told.
@@ -231,7 +236,7 @@ impl Told {
             };
             // What is left of one that expires once says whether its signal is of an earlier time, when it was set anew.
             let expired = waits && (interval > 0 || left <= since);
-            let thread = target.map_or(0, |t| t.tid);
+            let thread = target.unwrap_or(0);
             let image =
                 TimerImage { id, clock, notify, signal, value, thread, interval, left, expired, missed, missed_last };
             images.push(image);

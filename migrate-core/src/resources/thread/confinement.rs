@@ -58,7 +58,7 @@ pub struct Confinements {
     threads: Vec<Confinement>,
 }
 
-/// Reads it. `may_install`: whether a thread, by its place, could install a filter itself.
+/// Reads it. `may_install`: whether a thread, by its place, could install a filter itself, or gets to do so while it may do everything.
 pub fn capture(threads: &[FrozenThread], may_install: impl Fn(usize) -> bool) -> Result<Confinements> {
     let mut confined = Confinements::default();
     if threads.iter().all(|thread| thread.shown.seccomp == 0) {
@@ -86,9 +86,8 @@ pub fn capture(threads: &[FrozenThread], may_install: impl Fn(usize) -> bool) ->
         });
     }
     if confined.common().is_none() {
-        let unable = |&(n, (_, has)): &(usize, (_, &Confinement))| {
-            n > 0 && matches!(has, Confinement::Filters(_)) && !may_install(n)
-        };
+        let unable =
+            |&(n, (_, has)): &(usize, (_, &Confinement))| matches!(has, Confinement::Filters(_)) && !may_install(n);
         if let Some((_, (thread, _))) = threads.iter().zip(&confined.threads).enumerate().find(unable) {
             return Err(refused(thread, "has seccomp filters that others have not, and may not install them again"));
         }
@@ -158,12 +157,19 @@ impl Confinements {
         }
     }
 
-    /// Whether a thread confines itself, so that seccomp must be suspended for it.
+    /// Whether the first thread confines all of them.
+    pub fn confine_all(&self) -> bool {
+        self.common().is_some()
+    }
+
+    /// Whether a thread, by its place, confines itself. For whoever confines, seccomp must be suspended.
     pub fn confines_itself(&self, thread: usize) -> bool {
-        match self.common() {
-            Some(_) => thread == 0,
-            None => self.threads.get(thread).is_some_and(|has| *has != Confinement::None),
-        }
+        !self.confine_all() && self.threads.get(thread).is_some_and(|has| *has != Confinement::None)
+    }
+
+    /// Adds the first thread's calls that confine all; nothing but credentials may come after them.
+    pub fn restore_all(&self, batch: &mut Batch) {
+        self.install(self.common().unwrap_or_default(), TSYNC | TSYNC_ESRCH, batch);
     }
 
     /// Adds the calls of a thread, by its place, that confine it; nothing but credentials may come after them.
@@ -171,18 +177,17 @@ impl Confinements {
         if !self.confines_itself(thread) {
             return;
         }
-        let for_all = if self.common().is_some() { TSYNC | TSYNC_ESRCH } else { 0 };
         match self.threads.get(thread) {
             None | Some(Confinement::None) => {}
             Some(Confinement::Strict) => {
                 batch.must(libc::SYS_seccomp, [SET_MODE_STRICT.into(), 0.into(), 0.into()]);
             }
-            Some(Confinement::Filters(chain)) => {
-                for filter in chain.iter().filter_map(|n| self.filters.get(*n as usize)) {
-                    install(filter, for_all, batch);
-                }
-            }
+            Some(Confinement::Filters(chain)) => self.install(chain, 0, batch),
         }
+    }
+
+    fn install(&self, chain: &[u32], flags: u64, batch: &mut Batch) {
+        chain.iter().filter_map(|n| self.filters.get(*n as usize)).for_each(|filter| install(filter, flags, batch));
     }
 }
 
@@ -244,7 +249,8 @@ mod tests {
         let chain = |n| Confinement::Filters(vec![n]);
         let with = |threads: Vec<Confinement>| Confinements { filters: Vec::new(), threads };
         let of = |threads: Vec<Confinement>| [0, 1].map(|n| with(threads.clone()).confines_itself(n));
-        assert_eq!(of(vec![chain(1), chain(1)]), [true, false], "the first for both");
+        assert_eq!(of(vec![chain(1), chain(1)]), [false, false], "the first thread does it for both");
+        assert!(with(vec![chain(1), chain(1)]).confine_all() && !with(vec![chain(1), chain(2)]).confine_all());
         assert_eq!(of(vec![chain(1), chain(2)]), [true, true]);
         assert_eq!(of(vec![Confinement::None, Confinement::Strict]), [false, true]);
         assert_eq!(of(vec![Confinement::Strict, Confinement::Strict]), [true, true]);

@@ -5,6 +5,7 @@ mod clear_child_tid;
 pub mod confinement;
 pub mod cpu;
 mod credentials;
+mod ended;
 mod io_flusher;
 mod name;
 pub mod parent_death;
@@ -23,12 +24,16 @@ pub mod wait_end;
 use bincode::{Decode, Encode};
 pub use clear_child_tid::ClearChildTid;
 pub use credentials::{Credentials, CredentialsImage};
+pub use ended::EndedThread;
 pub use pending_signals::{ProcessSignals, QueuedSignals, timer_that_sent};
 
 use super::{Row, TaskKind, task_kinds};
 
 /// The credentials' line of the README's table.
 pub const CREDENTIALS: Row = (Credentials::NAME, Credentials::MOVES);
+
+/// The line of a first thread that has ended.
+pub const ENDED_FIRST: Row = ended::ROW;
 
 task_kinds! {
     /// What calls inside a thread read and set, and needs no privileges.

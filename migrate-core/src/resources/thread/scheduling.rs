@@ -137,7 +137,11 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.get(..trimmed(a)) == b.get(..trimmed(b))
 }
 
-fn read(tid: i32) -> Result<SchedulingImage> {
+/// That of a thread, as this agent sees its ID; also of one that has ended and is still there.
+///
+/// # Errors
+/// There is no such thread.
+pub fn read(tid: i32) -> Result<SchedulingImage> {
     let fail = |source| Error::io(format!("read the scheduling of thread {tid}"), source);
     let (attributes, clamps) = sched::scheduling_and_clamps(tid).map_err(fail)?;
     let timed = attributes.policy == DEADLINE || is_ordinary(attributes.policy);

@@ -228,14 +228,14 @@ fn holder(sort: SocketView, wanted: &Address) -> Option<String> {
         _ => Vec::new(),
     };
     let mut found = None;
-    let listed = for_each_fd_of_others(&[], |pid, entry, link| {
+    let listed = for_each_fd_of_others(&[], |process, entry, link| {
         if found.is_none()
             && let LinkTarget::Socket(inode) = parse_link(link)
             && inodes.contains(&inode)
         {
             found = Some(format!(
-                "process {pid} ({}), descriptor {}",
-                process_name(pid),
+                "process {process} ({}), descriptor {}",
+                process_name(process.pid),
                 entry.file_name().to_string_lossy()
             ));
         }

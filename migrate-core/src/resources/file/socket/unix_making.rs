@@ -138,7 +138,7 @@ fn holder(name: &[u8]) -> String {
             let number = entry.file_name();
             found = format!(
                 " by process {process} ({}), descriptor {}",
-                crate::proc::listing::name_of(process),
+                crate::proc::listing::name_of(process.pid),
                 number.display()
             );
         }

@@ -198,7 +198,7 @@ pub(super) fn capture(from: &HeldFile, view: &UnixView, others: &Others<'_>) -> 
     for Queued { bytes, descriptors, credentials, from: name } in queue {
         let sender = credentials.filter(|sender| sender.pid != 0);
         if let Some(sender) = sender
-            && sender.pid != from.process
+            && sender.pid != from.process.pid
         {
             return Err(Error::Refused(vec![format!(
                 "fd {number}: a message in it is from process {} (SCM_CREDENTIALS), which does not move; let the program receive it",
