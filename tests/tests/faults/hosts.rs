@@ -199,6 +199,12 @@ impl Subject {
         push.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map(Push).map_err(|e| e.to_string())
     }
 
+    fn is_it(&self, directory: &Path) -> bool {
+        let command = fs::read(directory.join("cmdline")).unwrap_or_default();
+        command.starts_with(self.program.as_os_str().as_encoded_bytes())
+            && command.ends_with(format!("\0{}\0", self.name).as_bytes())
+    }
+
     /// Its copies, on all hosts, by its program and its last argument.
     fn copies(&self) -> Vec<Copy> {
         let hosts = [Host::Alpha, Host::Beta].map(|host| (host, host.pid_namespace()));
@@ -206,21 +212,21 @@ impl Subject {
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let path = entry.path();
             let Some(outside) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
-            let command = fs::read(path.join("cmdline")).unwrap_or_default();
-            let is_it = command.starts_with(self.program.as_os_str().as_encoded_bytes())
-                && command.ends_with(format!("\0{}\0", self.name).as_bytes());
             let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
-            if !is_it {
-                continue;
+            // The first thread shows nothing of that when it has ended, and others do not.
+            let threads = || fs::read_dir(path.join("task")).into_iter().flatten().flatten();
+            let alive = threads().map(|thread| thread.path()).find(|path| self.is_it(path));
+            let Some(thread) = alive.and_then(|path| fs::read_to_string(path.join("status")).ok()) else { continue };
+            fn value<'s>(status: &'s str, key: &str) -> &'s str {
+                status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default().trim()
             }
-            let value = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default().trim();
             let namespace = fs::read_link(path.join("ns/pid")).ok();
             copies.push(Copy {
                 host: hosts.iter().find(|(_, ns)| *ns == namespace).map(|(host, _)| *host),
                 outside,
-                inside: value("NSpid:").split_whitespace().last().and_then(|n| n.parse().ok()).unwrap_or(0),
-                standing: value("State:").starts_with(['T', 't']),
-                traced: value("TracerPid:") != "0",
+                inside: value(&status, "NSpid:").split_whitespace().last().and_then(|n| n.parse().ok()).unwrap_or(0),
+                standing: value(&thread, "State:").starts_with(['T', 't']),
+                traced: [&status, &thread].into_iter().any(|status| value(status, "TracerPid:") != "0"),
             });
         }
         copies

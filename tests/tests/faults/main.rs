@@ -22,13 +22,25 @@ fn allowed(point: u32, action: &str) -> &'static [Host] {
     }
 }
 
-/// Runs one case; Err says what was wrong. `stopped`: the process is, by job control, before and afterwards.
-fn case(work: &Work, point: u32, action: &str, stopped: bool) -> Result<Host, String> {
+/// What the process is before and afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Usual,
+    /// By job control.
+    Stopped,
+    /// Its first thread has ended.
+    WithoutFirst,
+}
+
+/// Runs one case; Err says what was wrong.
+fn case(work: &Work, point: u32, action: &str, is: Is) -> Result<Host, String> {
     let there = point >= FIRST_THERE;
     let fault = format!("{point}:{action}");
-    let subject = Subject::start(work, &format!("{}-{stopped}", fault.replace(':', "-")))?;
-    if stopped {
-        subject.stop()?;
+    let subject = Subject::start(work, &format!("{}-{is:?}", fault.replace(':', "-")))?;
+    match is {
+        Is::Usual => {}
+        Is::Stopped => subject.stop()?,
+        Is::WithoutFirst => subject.tell("first")?,
     }
     if there {
         Host::Beta.restart_agent(Some(&fault))?;
@@ -52,7 +64,7 @@ fn case(work: &Work, point: u32, action: &str, stopped: bool) -> Result<Host, St
         return Err(format!("the point was not reached: {said}"));
     }
     attributed(&said)?;
-    if stopped {
+    if is == Is::Stopped {
         // By then whoever settles what the dead have left has looked.
         let seconds = if action == "error" { 1 } else { 7 };
         subject.stands_once(seconds).map_err(|why| format!("{why}; push said: {said}"))?;
@@ -74,12 +86,12 @@ fn attributed(said: &str) -> Result<(), String> {
     }
 }
 
-fn run(points: impl Iterator<Item = (u32, &'static str)>, actions: &[&str], stopped: bool) {
+fn run(points: impl Iterator<Item = (u32, &'static str)>, actions: &[&str], is: Is) {
     let Some(work) = Work::new() else { return };
     let mut failed = BTreeSet::new();
     for (point, place) in points {
         for action in actions {
-            match case(&work, point, action, stopped) {
+            match case(&work, point, action, is) {
                 Ok(host) => println!("{point} ({place}), {action}: it runs on {host:?}"),
                 Err(why) => {
                     println!("{point} ({place}), {action}: FAILED: {why}");
@@ -92,9 +104,12 @@ fn run(points: impl Iterator<Item = (u32, &'static str)>, actions: &[&str], stop
 }
 
 /// The destination's agent dies at `point` and does not come back in time. Then the operator settles it by hand.
-fn doubt(point: u32, word: &str, expected: Host) -> Result<(), String> {
+fn doubt(point: u32, word: &str, expected: Host, is: Is) -> Result<(), String> {
     let Some(work) = Work::new() else { return Ok(()) };
     let subject = Subject::start(&work, word)?;
+    if is == Is::WithoutFirst {
+        subject.tell("first")?;
+    }
     Host::Beta.restart_agent(Some(&format!("{point}:kill-both")))?;
     let said = subject.push_in_background(None)?.wait()?;
     let id = said.split("resolve ").nth(1).and_then(|rest| rest.split(' ').next()).ok_or(said.as_str())?;
@@ -121,12 +136,16 @@ fn doubt(point: u32, word: &str, expected: Host) -> Result<(), String> {
 
 #[test]
 fn a_doubt_is_settled_by_hand_here() {
-    doubt(27, "--here", Host::Alpha).expect("it goes on here");
+    for is in [Is::Usual, Is::WithoutFirst] {
+        doubt(27, "--here", Host::Alpha, is).unwrap_or_else(|why| panic!("{is:?}: {why}"));
+    }
 }
 
 #[test]
 fn a_doubt_is_settled_by_hand_there() {
-    doubt(29, "--there", Host::Beta).expect("it goes on there");
+    for is in [Is::Usual, Is::WithoutFirst] {
+        doubt(29, "--there", Host::Beta, is).unwrap_or_else(|why| panic!("{is:?}: {why}"));
+    }
 }
 
 /// A page that goes wrong on its way is found, when it is looked for.
@@ -148,21 +167,33 @@ fn damaged_memory_is_found_by_verify() {
 
 #[test]
 fn a_fault_at_the_source() {
-    run(POINTS.iter().copied().filter(|(n, _)| *n < FIRST_THERE), &["error", "kill", "cut"], false);
+    run(POINTS.iter().copied().filter(|(n, _)| *n < FIRST_THERE), &["error", "kill", "cut"], Is::Usual);
 }
 
 #[test]
 fn a_fault_at_the_destination() {
-    run(POINTS.iter().copied().filter(|(n, _)| *n >= FIRST_THERE), &["error", "kill", "cut", "kill-both"], false);
+    run(POINTS.iter().copied().filter(|(n, _)| *n >= FIRST_THERE), &["error", "kill", "cut", "kill-both"], Is::Usual);
+    leave_without_faults();
+}
+
+fn chosen(wanted: &'static [u32]) -> impl Iterator<Item = (u32, &'static str)> {
+    POINTS.iter().copied().filter(move |(n, _)| wanted.contains(n))
+}
+
+#[test]
+fn a_fault_in_the_move_of_one_whose_first_thread_has_ended() {
+    run(chosen(&[3, 5, 8, 9]), &["error", "kill"], Is::WithoutFirst);
+    run(chosen(&[10, 11]), &["kill"], Is::WithoutFirst);
+    run(chosen(&[24, 26, 27]), &["error", "kill"], Is::WithoutFirst);
+    run(chosen(&[28, 29, 30, 31]), &["kill-both"], Is::WithoutFirst);
     leave_without_faults();
 }
 
 #[test]
 fn a_stopped_process_stays_stopped() {
-    let chosen = |wanted: &'static [u32]| POINTS.iter().copied().filter(move |(n, _)| wanted.contains(n));
-    run(chosen(&[3, 6, 9, 28]), &["error"], true);
-    run(chosen(&[9, 10]), &["kill"], true);
-    run(chosen(&[28, 29]), &["kill-both"], true);
+    run(chosen(&[3, 6, 9, 28]), &["error"], Is::Stopped);
+    run(chosen(&[9, 10]), &["kill"], Is::Stopped);
+    run(chosen(&[28, 29]), &["kill-both"], Is::Stopped);
     leave_without_faults();
 }
 

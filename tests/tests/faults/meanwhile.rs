@@ -53,6 +53,24 @@ fn memory_that_others_share_is_found_before_the_freeze() {
 }
 
 #[test]
+fn a_first_thread_that_ends_meanwhile_is_found_before_the_freeze() {
+    for point in [3, 12] {
+        refused_at(point, "first", &["its first thread", "has ended while others go on", "push it again"])
+            .unwrap_or_else(|why| panic!("at {point}: {why}"));
+    }
+}
+
+#[test]
+fn one_whose_first_thread_has_ended_meanwhile_moves_when_it_is_pushed_again() {
+    let Some(work) = Work::new() else { return };
+    let (subject, said) = changed_at(&work, 3, "first").expect("a report");
+    assert_eq!(subject.runs_once(), Ok(Host::Alpha), "{said}");
+    let said = subject.push_in_background(None).and_then(|push| push.wait()).expect("a report");
+    assert_eq!(subject.runs_once(), Ok(Host::Beta), "{said}");
+    subject.check().expect("its work is whole");
+}
+
+#[test]
 fn the_end_of_a_socket_that_is_closed_last_is_its_end() {
     let Some(work) = Work::new() else { return };
     let (subject, said) = changed_at(&work, 12, "hang_up").expect("a report");

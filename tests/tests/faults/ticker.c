@@ -4,6 +4,7 @@
 // when there is argv[1].pipe it makes a pipe whose other end is held by a process that is not its child; when there is argv[1].memory
 // it shares memory with one. argv[1].advice and argv[1].seal are about an area of its memory: MADV_DONTFORK, mseal.
 // It has a pair of unix sockets; when there is argv[1].hang_up it closes one of them, and the other comes to its end.
+// When there is argv[1].first its first thread ends, and another one does the work from there on.
 // When there is argv[1].mapping it maps the file argv[1].content. It notes in argv[1].signals each SIGUSR2 and SIGRTMIN+3 that it gets, with
 // the value that came with it. From argv[1].sysv on it has System V semaphores and a message queue, and uses them.
 #define _GNU_SOURCE
@@ -197,6 +198,60 @@ static void when_told(const char *file, const char *what, void (*then)(void)) {
     if (unlink(path)) wrong("unlink");
 }
 
+static void *work(void *);
+
+// Another thread goes on once the first one has ended.
+static void *go_on(void *unused) {
+    char status[4096] = "", path[4096];
+    while (!strstr(status, "State:\tZ")) {
+        int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || read(fd, status, sizeof status - 1) <= 0 || close(fd)) wrong("status");
+        usleep(1000);
+    }
+    snprintf(path, sizeof path, "%s.first", own_file);
+    if (unlink(path)) wrong("unlink");
+    return work(unused);
+}
+
+static void end_first(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, 0, go_on, 0)) wrong("thread");
+    pthread_exit(0);
+}
+
+static uint64_t n = 1;
+
+static void *work(void *unused) {
+    pid_t pid = getpid();
+    for (;; n++) {
+        char line[32];
+        int length = snprintf(line, sizeof line, "%llu\n", (unsigned long long)n);
+        if (write(out, line, length) != length) wrong("write");
+        struct timespec pause = {0, 5000000};
+        if (nanosleep(&pause, 0) && !(errno == EINTR && noted)) wrong("nanosleep");
+        noted = 0;
+        for (uint64_t i = n % 64; i < 128 * 1024; i += 64)
+            if (memory[i] != i * 0x9e3779b97f4a7c15) wrong("memory");
+        if (getpid() != pid) wrong("pid");
+        when_told(own_file, "seccomp", confine);
+        when_told(own_file, "pipe", share_a_pipe);
+        when_told(own_file, "memory", share_memory);
+        when_told(own_file, "advice", advise);
+        when_told(own_file, "seal", seal);
+        when_told(own_file, "mapping", map_content);
+        when_told(own_file, "hang_up", hang_up);
+        when_told(own_file, "sysv", make_sysv);
+        if (set >= 0) use_sysv();
+        // While it is copied, the agent has that socket too.
+        if (hung_up && recv(pair[0], line, 1, 0) && (errno != EAGAIN || ++hung_up > 1000)) wrong("end of a socket");
+        if (syscall(SYS_gettid) != pid) continue;
+        n++; // the other one begins with the next line
+        when_told(own_file, "first", end_first);
+        n--;
+    }
+    return unused;
+}
+
 int main(int argc, char **argv) {
     if (argc != 3 || (out = open(argv[1], O_WRONLY | O_APPEND | O_CREAT, 0644)) < 0) return 2;
     pthread_t thread;
@@ -214,27 +269,5 @@ int main(int argc, char **argv) {
     char *around = mmap(0, AREA + 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (around == MAP_FAILED || mprotect(area = around + 4096, AREA, PROT_READ | PROT_WRITE)) wrong("mmap");
     memset(area, 1, AREA);
-    pid_t pid = getpid();
-    for (uint64_t n = 1;; n++) {
-        char line[32];
-        int length = snprintf(line, sizeof line, "%llu\n", (unsigned long long)n);
-        if (write(out, line, length) != length) wrong("write");
-        struct timespec pause = {0, 5000000};
-        if (nanosleep(&pause, 0) && !(errno == EINTR && noted)) wrong("nanosleep");
-        noted = 0;
-        for (uint64_t i = n % 64; i < 128 * 1024; i += 64)
-            if (memory[i] != i * 0x9e3779b97f4a7c15) wrong("memory");
-        if (getpid() != pid) wrong("pid");
-        when_told(argv[1], "seccomp", confine);
-        when_told(argv[1], "pipe", share_a_pipe);
-        when_told(argv[1], "memory", share_memory);
-        when_told(argv[1], "advice", advise);
-        when_told(argv[1], "seal", seal);
-        when_told(argv[1], "mapping", map_content);
-        when_told(argv[1], "hang_up", hang_up);
-        when_told(argv[1], "sysv", make_sysv);
-        if (set >= 0) use_sysv();
-        // While it is copied, the agent has that socket too.
-        if (hung_up && recv(pair[0], line, 1, 0) && (errno != EAGAIN || ++hung_up > 1000)) wrong("end of a socket");
-    }
+    work(0);
 }
