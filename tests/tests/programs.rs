@@ -173,6 +173,15 @@ const ASYNCIO: Program = Program {
     outputs: &["stdout"],
 };
 
+/// Its main thread has ended.
+const PYTHON_WITHOUT_MAIN: Program = Program {
+    path: "/usr/bin/python3",
+    arguments: &["without_main.py"],
+    input: 0,
+    files: &[("without_main.py", include_str!("../programs/without_main.py"))],
+    outputs: &["stdout"],
+};
+
 /// Vector instructions in many threads.
 const FFMPEG: Program = Program {
     path: "/usr/bin/ffmpeg",
@@ -235,6 +244,7 @@ program!(ffmpeg, super::FFMPEG);
 program!(sqlite_wal, super::SQLITE_WAL);
 program!(tar, super::TAR);
 program!(asyncio, super::ASYNCIO);
+program!(python_without_main, super::PYTHON_WITHOUT_MAIN);
 
 /// Much longer than any of them takes.
 const PATIENCE: Duration = Duration::from_secs(180);
