@@ -37,12 +37,12 @@ until_true() {
 agent_ready() { on "$1" 'test -S /run/migrate/agent.sock && netstat -ltn | grep -q ":7070 "'; }
 file_there() { on "$1" "test -e '$2'"; }
 
-# where_runs PID: each host on which it does, and is no zombie.
+# where_runs PID: each host on which it does: one of its threads is no zombie.
 where_runs() {
     for _each in alpha beta; do
-        on "$_each" "while read -r key state rest; do
-            [ \$key != State: ] || case \$state in [ZX]) ;; *) echo $_each ;; esac
-        done 2>/dev/null </proc/$1/status"
+        on "$_each" "cat /proc/$1/task/*/status 2>/dev/null | while read -r key state rest; do
+            [ \$key != State: ] || case \$state in [ZX]) ;; *) echo $_each; break ;; esac
+        done"
     done
 }
 
