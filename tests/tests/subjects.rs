@@ -80,6 +80,8 @@ const RESTLESS: &[(&str, &str)] = &[
     ("timerfd_ticks", "it_value: "),
     ("timerfd_periodic", "ticks: "),
     ("timerfd_periodic", "it_value: "),
+    ("timerfd_due", "ticks: "),
+    ("timerfd_due", "it_value: "),
     ("call_timerfd_read", "it_value: "),
     ("timer_random", "timers: "),
     // Inside sigtimedwait what it waits for is not blocked.

@@ -8,10 +8,11 @@ use migrate_linux::remote::Batch;
 use super::freeze::FrozenProcess;
 use super::known_files::KnownFiles;
 use super::open_files::{OpenFiles, SharedFile};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::image::{Descriptor, ObjectId, OpenFilesImage};
 use crate::in_two::in_two;
 use crate::plan::Instead;
+use crate::proc::timer_list::await_due;
 use crate::resources::file::owner::{self, Around, OwnerImage};
 use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::memberships::Groups;
@@ -71,7 +72,7 @@ impl OpenFiles {
     }
 
     /// None: it is nothing there. `early`: only what may be made before the freeze; some cannot be read while the process runs
-    /// without its noticing. Else what the kernel was just about to change is read once more.
+    /// without its noticing. Else what the kernel was just about to change is waited for.
     fn capture_all(&self, early: bool) -> Result<Vec<Result<Option<FileImage>>>> {
         let known = KnownFiles::new(&self.list, self.known());
         let groups = Groups::default();
@@ -82,12 +83,13 @@ impl OpenFiles {
         if early {
             return Ok(images);
         }
-        for (shared, image) in list.into_iter().zip(&mut images) {
-            let settled = match &*image {
-                Ok(Some(read)) => file::is_settled(read, &shared.file),
-                _ => continue,
-            };
-            match settled {
+        let in_doubt = |image: &Result<Option<FileImage>>| matches!(image, Ok(Some(read)) if file::is_in_doubt(read));
+        if images.iter().any(in_doubt) {
+            await_due().doing(|| "wait for timers of this host that are due; push it again".into())?;
+        }
+        for (shared, image) in list.into_iter().zip(&mut images).filter(|(_, image)| in_doubt(image)) {
+            let Ok(Some(read)) = &*image else { continue };
+            match file::is_settled(read, &shared.file) {
                 Ok(true) => {}
                 Ok(false) => *image = self.capture_one(shared, false, others),
                 Err(error) => *image = Err(error),

@@ -21,6 +21,7 @@ pub mod status;
 pub mod syscall;
 pub mod sysvipc;
 mod text;
+pub mod timer_list;
 pub mod timers;
 
 use std::fmt;

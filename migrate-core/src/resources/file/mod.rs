@@ -84,7 +84,11 @@ pub trait FileKind {
     }
     /// Reads it without changing it.
     fn capture(from: &HeldFile, others: &Others<'_>) -> Result<Self::Image>;
-    /// Whether it is still as it was read a moment ago: only where the kernel itself may be just about to change it.
+    /// Whether it was read as it is also when the kernel is just about to change it.
+    fn is_in_doubt(_image: &Self::Image) -> bool {
+        false
+    }
+    /// Whether one that was in doubt is still as it was read, now that the kernel has done what was due then.
     fn is_settled(_image: &Self::Image, _from: &HeldFile) -> Result<bool> {
         Ok(true)
     }
@@ -205,7 +209,14 @@ macro_rules! file_kinds {
             }
         }
 
-        /// Whether one is still as it was read a moment ago.
+        /// Whether one was read as it is also when the kernel is just about to change it.
+        pub fn is_in_doubt(image: &FileImage) -> bool {
+            match image {
+                $(FileImage::$Kind(image) => $module::$Kind::is_in_doubt(image),)*
+            }
+        }
+
+        /// Whether one that was in doubt is still as it was read, now that the kernel has done what was due then.
         pub fn is_settled(image: &FileImage, from: &HeldFile) -> Result<bool> {
             match image {
                 $(FileImage::$Kind(image) => $module::$Kind::is_settled(image, from).capturing($module::$Kind::NAME),)*

@@ -116,8 +116,12 @@ impl FileKind for TimerFd {
     }
 
     /// One that is due, and whose expiration is not counted yet, looks as if it were not set.
-    fn is_settled(image: &TimerFdImage, from: &HeldFile) -> Result<bool> {
-        Ok(image.next != Expiry::Never || image.ticks > 0 || ready_for(&from.duplicate, libc::EPOLLIN as u32)? == 0)
+    fn is_in_doubt(image: &TimerFdImage) -> bool {
+        image.next == Expiry::Never && image.ticks == 0
+    }
+
+    fn is_settled(_image: &TimerFdImage, from: &HeldFile) -> Result<bool> {
+        Ok(ready_for(&from.duplicate, libc::EPOLLIN as u32)? == 0)
     }
 
     fn create(image: &TimerFdImage, new: &mut NewFiles) -> Result<OwnedFd> {
