@@ -246,6 +246,9 @@ impl Seized {
         loop {
             match wait_leaving_signals(self.tid) {
                 Ok(Stop::Signal(signal)) => {
+                    // Any stop takes an interruption back that came just before it (`ptrace_stop`, kernel/signal.c): so it does when
+                    // the kernel has looked whether there is one, and lets others in while it sees to the timer whose signal it takes.
+                    self.interrupt()?;
                     request("deliver a signal", libc::PTRACE_CONT, self.tid, 0, signal as usize as *mut c_void)?;
                 }
                 Ok(stop) => {
