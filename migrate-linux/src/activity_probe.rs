@@ -2,7 +2,7 @@
 //! begin and the end of system calls (ebpf/activity.bpf.c), without touching the process; while they are there every system call of
 //! the host takes a tenth of a microsecond longer, and those of the process one.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::error::{Error, Result};
 use crate::probe::cannot_be_loaded;
@@ -135,6 +135,7 @@ fn unsupported(why: impl std::fmt::Display) -> Error {
 
 #[cfg(probes)]
 mod probes {
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::os::fd::AsFd;
 
     use aya::maps::{Array, HashMap};
