@@ -8,6 +8,12 @@ struct list_head {
 	struct list_head *next;
 } KERNEL_MEMBERS;
 
+struct hlist_node;
+
+struct hlist_head {
+	struct hlist_node *first;
+} KERNEL_MEMBERS;
+
 struct file_lock_context {
 	struct list_head flc_flock, flc_posix, flc_lease;
 } KERNEL_MEMBERS;
@@ -48,9 +54,20 @@ struct file_operations {
 	void *show_fdinfo;
 } KERNEL_MEMBERS;
 
+enum pid_type { PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID, PIDTYPE_SID, PIDTYPE_MAX };
+
+struct pid___owner {
+	struct hlist_head tasks[PIDTYPE_MAX];
+} KERNEL_MEMBERS;
+
 struct fown_struct {
-	void *pid;
+	struct pid *pid;
+	enum pid_type pid_type;
 	int signum;
+} KERNEL_MEMBERS;
+
+struct eventfd_ctx {
+	u32 flags;
 } KERNEL_MEMBERS;
 
 struct file {
@@ -58,6 +75,7 @@ struct file {
 	u32 f_flags;
 	struct inode *f_inode;
 	const struct file_operations *f_op;
+	struct eventfd_ctx *private_data;
 	struct fown_struct *f_owner; /* since 6.12 */
 } KERNEL_MEMBERS;
 
@@ -75,6 +93,7 @@ struct files_struct {
 
 struct task_struct {
 	struct files_struct *files;
+	struct pid *thread_pid;
 } KERNEL_MEMBERS;
 
 /* As FileRecord in migrate-linux/src/file_probe.rs reads it. */
@@ -87,12 +106,15 @@ struct record {
 	u32 links;
 	s64 size;
 	struct timespec64 mtime, ctime;
+	u32 owner; /* a thread by which a process was named as the owner, as this reader sees it */
+	u32 unused;
 };
 
 #define CLOSE_ON_EXEC 1
 #define MORE 2 /* its fdinfo shows more than every one does */
 #define OWNER 4 /* whom its events are signalled to, or how, has been set */
 #define STAT 8 /* links, size and times are those that fstat(2) shows */
+#define SEMAPHORE 16 /* if it is an eventfd, it is one of EFD_SEMAPHORE */
 
 static inline int is_locked(struct file *file)
 {
@@ -102,13 +124,37 @@ static inline int is_locked(struct file *file)
 			 locks->flc_lease.next != &locks->flc_lease);
 }
 
-static inline int has_owner(struct file *file)
+static INLINE struct fown_struct *owner_of(struct file *file)
 {
 	struct file___before_6_12 *before = (void *)file;
+	struct fown_struct *owner = 0;
 
 	if (HAS(before->f_owner))
-		return before->f_owner.pid || before->f_owner.signum;
-	return file->f_owner && (file->f_owner->pid || file->f_owner->signum);
+		return &before->f_owner;
+	READ(owner, file->f_owner);
+	return owner;
+}
+
+/* F_GETOWN_EX shows of which kind an owner was, even if there is none any more. */
+static INLINE void tell_owner(struct record *record, struct fown_struct *owner)
+{
+	struct pid *pid = 0;
+	struct hlist_node *thread = 0;
+	enum pid_type type = PIDTYPE_PID;
+	int signum = 0;
+	u32 own_level = bpf_get_current_task_btf()->thread_pid->level, level = 0;
+
+	READ(pid, owner->pid);
+	READ(type, owner->pid_type);
+	READ(signum, owner->signum);
+	if (pid || type != PIDTYPE_PID || signum)
+		record->bits |= OWNER;
+	if (!pid || type != PIDTYPE_TGID)
+		return;
+	READ(thread, ((struct pid___owner *)pid)->tasks[PIDTYPE_PID].first);
+	READ(level, pid->level);
+	if (thread && level >= own_level)
+		record->owner = number(pid, own_level);
 }
 
 /* Of file systems that ask nobody else for these when they are asked (their getattr is generic_fillattr, fs/stat.c, for these). */
@@ -154,7 +200,7 @@ SECTION("iter/task_file") int read_file(struct bpf_iter__task_file *context)
 	struct file *file = context->file;
 	struct record record = {};
 	unsigned long word = 0;
-	u32 number = context->fd;
+	u32 number = context->fd, eventfd_flags = 0;
 
 	if (!task || !file)
 		return 0;
@@ -167,8 +213,10 @@ SECTION("iter/task_file") int read_file(struct bpf_iter__task_file *context)
 		record.bits |= CLOSE_ON_EXEC;
 	if (file->f_op->show_fdinfo || is_locked(file))
 		record.bits |= MORE;
-	if (has_owner(file))
-		record.bits |= OWNER;
+	tell_owner(&record, owner_of(file));
+	READ(eventfd_flags, file->private_data->flags);
+	if (eventfd_flags & 1) /* EFD_SEMAPHORE */
+		record.bits |= SEMAPHORE;
 	if (is_local(file->f_inode->i_sb->s_magic))
 		stat(&record, file->f_inode);
 	bpf_seq_write(context->meta->seq, &record, sizeof record);
