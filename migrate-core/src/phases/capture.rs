@@ -80,7 +80,7 @@ pub fn capture<'r, 'o>(frozen: Frozen<'r, 'o>) -> Result<Captured<'r, 'o>> {
     process.inject_executor(&subject.space.layout, &pages.source)?;
     undo.held.fault(5)?;
     let CapturedFiles { image: files, locks, owners } =
-        capture_files(&mut subject, &mut pages, &mut undo, &mut layout)?;
+        capture_files(record, &mut subject, &mut pages, &mut undo, &mut layout)?;
     if let Some(digest) = &mut digest {
         // Of what has come up since it was taken, it holds nothing.
         digest.objects.resize(subject.space.unnamed.objects.len(), 0);
@@ -175,6 +175,7 @@ fn take_digest(
 
 /// Looks at the open files again: descriptors may have come and gone since preflight. What has come up without a name is sent now.
 fn capture_files(
+    record: &mut Record<'_>,
     subject: &mut Subject,
     pages: &mut Pages,
     undo: &mut UndoList,
@@ -182,6 +183,7 @@ fn capture_files(
 ) -> Result<CapturedFiles> {
     let findings = subject.refresh_files_again()?;
     refuse(findings.obstacles)?;
+    findings.losses.into_iter().for_each(|loss| record.warn(loss));
     if let Some(chunks) = pages.new_content(subject, layout)? {
         let streams = undo.held.streams.as_ref().ok_or_else(|| Error::Invalid("no page streams".into()))?;
         streams.begin_round(pages.next_round, pages.layout_version, false, chunks)?;

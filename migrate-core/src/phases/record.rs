@@ -152,6 +152,10 @@ impl<'o> Record<'o> {
 
     /// The operator should know.
     pub fn warn(&mut self, warning: String) {
+        // Several looks at the process may find the same.
+        if self.warnings.contains(&warning) {
+            return;
+        }
         self.observer.event(Event::Warning(warning.clone()));
         self.warnings.push(warning);
     }
