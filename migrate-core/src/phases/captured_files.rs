@@ -114,7 +114,7 @@ impl OpenFiles {
         let (mut files, mut locks, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let groups = &process.status.ns_pgid;
         let group = (groups.first().copied().unwrap_or(0), groups.last().copied().unwrap_or(0));
-        let notified = self.notified.read()?;
+        let notified = self.read_notified()?;
         let around = Around { threads: &process.threads, group, notified: notified.as_deref() };
         for (shared, image) in self.list.iter().zip(self.capture_all(false)?) {
             let view = &shared.file.view;

@@ -100,5 +100,5 @@ fn view(number: i32, link: LinkTarget, info: FdInfo, duplicate: &OwnedFd) -> std
         }
         _ => false,
     };
-    Ok(FileView { number, link, info, stat, unowned: false, posix_shm, socket, unix: None })
+    Ok(FileView { number, link, info, stat, unowned: false, posix_shm, semaphore: None, socket, unix: None })
 }

@@ -8,13 +8,16 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use migrate_linux::file_probe::FileRecord;
 use migrate_linux::kcmp;
 use migrate_linux::libc;
+use migrate_linux::notify_probe::NotifyProbe;
 use migrate_linux::pidfd::PidFd;
 use migrate_linux::terminal_probe::TerminalProbe;
 use nix::sys::stat::FileStat;
 
 use super::held_files::{OpenInfo, hold, hold_duplicate};
+use super::on_demand::OnDemand;
 use super::outside_ends::OutsideEnds;
-use super::told_files::{self, Notified, Told};
+use super::own_files::OwnFiles;
+use super::told_files::{self, Told};
 use super::unix_peers::UnixPeers;
 use crate::error::{Doing, Error, Result};
 use crate::image::ObjectId;
@@ -117,8 +120,10 @@ pub struct OpenFiles {
     pub(super) told: Option<Told>,
     /// What tells of what is in terminals, if there are any.
     pub(super) terminals: Option<TerminalProbe>,
-    /// What tells what is signalled of directories.
-    pub(super) notified: Notified,
+    /// What tells what is signalled of directories, if there are any of which something is.
+    pub(super) notified: OnDemand<NotifyProbe>,
+    /// What tells of duplicates what nothing else does.
+    pub(super) own: OwnFiles,
 }
 
 /// What a look at the open files showed, beside them.
@@ -134,8 +139,8 @@ impl OpenFiles {
     /// None yet. Of the options: what the operator puts in the place of some, with files made for that belonging to `owner`, user and
     /// group, and whether probes may be loaded.
     pub fn new(options: &Options, owner: (u32, u32)) -> OpenFiles {
-        let notified = Notified::new(options.kernel_state);
-        OpenFiles { fds: options.fds.clone(), owner, notified, ..OpenFiles::default() }
+        let (notified, own) = (OnDemand::new(options.kernel_state), OwnFiles::new(options.kernel_state));
+        OpenFiles { fds: options.fds.clone(), owner, notified, own, ..OpenFiles::default() }
     }
 
     /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined. While the process
@@ -195,6 +200,7 @@ impl OpenFiles {
         if self.look_inside(still, &mut findings)? {
             self.unix.ask(&mut self.list, still)?;
         }
+        self.own.ask_semaphores(&mut self.list, still, &mut findings)?;
         self.tell_obstacles(&mut findings);
         self.name_by_first_numbers(process)?;
         self.unix.connect(pid, &mut self.list, still, &mut findings)?;
@@ -233,7 +239,7 @@ impl OpenFiles {
         findings.obstacles.extend(file_locks::parse(held.view.number, &held.view.info).err());
         findings.obstacles.extend(owner::obstacle(&held));
         if owner::notifies(&held)
-            && let Err(why) = self.notified.want(held.process, still)
+            && let Err(why) = self.want_notified(held.process, still)
         {
             findings.obstacles.push(owner::untold(held.view.number, why));
         }

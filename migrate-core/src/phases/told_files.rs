@@ -80,51 +80,6 @@ impl<P: Send + 'static> Loading<P> {
     }
 }
 
-/// What tells what is signalled of directories, if there are any of which something is.
-#[derive(Debug, Default)]
-pub struct Notified {
-    choice: KernelStateChoice,
-    /// Or why there is none.
-    probe: Option<std::result::Result<NotifyProbe, String>>,
-}
-
-impl Notified {
-    /// None yet.
-    pub fn new(choice: KernelStateChoice) -> Notified {
-        Notified { choice, probe: None }
-    }
-
-    /// Nobody has wanted it by now.
-    pub fn is_unknown(&self) -> bool {
-        self.probe.is_none()
-    }
-
-    /// It has been loaded.
-    pub fn tell_by(&mut self, probe: NotifyProbe) {
-        self.probe = Some(Ok(probe));
-    }
-
-    /// Loads it, if that has not been done. Err: why there is none, in words. `still`: there is no time for that.
-    pub fn want(&mut self, process: Process, still: bool) -> std::result::Result<(), &str> {
-        if self.probe.is_none() && still {
-            return Err("the program has just begun to want that; try again");
-        }
-        let load = || match self.choice {
-            KernelStateChoice::Auto | KernelStateChoice::Ebpf => {
-                NotifyProbe::load(process.pid, process.alive).map_err(|why| why.to_string())
-            }
-            KernelStateChoice::Kmod | KernelStateChoice::Ptrace => Err("--kernel-state leaves it out".into()),
-        };
-        self.probe.get_or_insert_with(load).as_ref().map(|_| ()).map_err(String::as_str)
-    }
-
-    /// What is signalled of each directory now. None: nothing tells.
-    pub fn read(&self) -> Result<Option<Vec<NotifyRecord>>> {
-        let probe = self.probe.as_ref().and_then(|loaded| loaded.as_ref().ok());
-        Ok(probe.map(NotifyProbe::read).transpose()?)
-    }
-}
-
 /// The probe, and which description each known file is.
 #[derive(Debug)]
 pub struct Told {
@@ -205,6 +160,20 @@ impl OpenFiles {
     pub fn may_notify(&self) -> bool {
         let may = |shared: &SharedFile| shared.moves() && owner::may_notify(&shared.file.view);
         self.notified.is_unknown() && self.list.iter().any(may)
+    }
+
+    /// Has it told, in the freeze, what is signalled of directories: of one something is. Err: why nothing tells, in words. `still`: there is
+    /// no time to load a probe.
+    pub(super) fn want_notified(&mut self, process: Process, still: bool) -> std::result::Result<(), &str> {
+        if self.notified.is_unknown() && still {
+            return Err("the program has just begun to want that; try again");
+        }
+        self.notified.want(|| NotifyProbe::load(process.pid, process.alive)).map(|_| ())
+    }
+
+    /// What is signalled of each directory now. None: nothing tells.
+    pub(super) fn read_notified(&self) -> Result<Option<Vec<NotifyRecord>>> {
+        Ok(self.notified.loaded().map(NotifyProbe::read).transpose()?)
     }
 
     /// Has this probe tell, in the freeze, what is signalled of directories.

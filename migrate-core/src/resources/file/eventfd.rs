@@ -24,7 +24,7 @@ pub enum EventFd {}
 
 impl FileKind for EventFd {
     const NAME: &'static str = "eventfd";
-    const MOVES: &'static str = "64-bit counter, semaphore mode, flags";
+    const MOVES: &'static str = "64-bit counter, semaphore mode (from Linux before 6.5 with the eBPF probes), flags";
     const AHEAD: bool = true;
     type Image = EventFdImage;
 
@@ -32,20 +32,15 @@ impl FileKind for EventFd {
         matches!(&view.link, LinkTarget::AnonInode(name) if name == b"eventfd")
     }
 
-    fn preflight(view: &FileView) -> Verdict {
-        match view.info.eventfd() {
-            Ok(Some(info)) if info.semaphore.is_none() => Verdict::With(format!(
-                "fd {}: this kernel does not tell whether an eventfd is a semaphore (Linux 6.5 does); it is taken for none",
-                view.number
-            )),
-            _ => Verdict::Supported,
-        }
+    fn preflight(_view: &FileView) -> Verdict {
+        Verdict::Supported
     }
 
     fn capture(from: &HeldFile, _others: &Others<'_>) -> Result<EventFdImage> {
-        let FileView { number, info, .. } = &from.view;
+        let FileView { number, info, semaphore, .. } = &from.view;
         let told = info.eventfd().ok().flatten().ok_or_else(|| Error::Invalid(format!("fd {number}: no eventfd")))?;
-        let semaphore = told.semaphore.unwrap_or(false);
+        let untold = || Error::Invalid(format!("fd {number}: nobody has told whether it is a semaphore"));
+        let semaphore = told.semaphore.or(*semaphore).ok_or_else(untold)?;
         Ok(EventFdImage { count: told.count, semaphore, flags: from.view.status_flags() })
     }
 
@@ -70,6 +65,12 @@ impl FileKind for EventFd {
         EventFdImage { count, ..*new }.set(fd)?;
         Ok(true)
     }
+}
+
+/// Whether it is an eventfd of which it is not known yet whether it is a semaphore: fdinfo does not tell before Linux 6.5.
+pub fn is_untold(view: &FileView) -> bool {
+    let untold = || matches!(view.info.eventfd(), Ok(Some(info)) if info.semaphore.is_none());
+    view.semaphore.is_none() && EventFd::recognise(view) && untold()
 }
 
 impl EventFdImage {

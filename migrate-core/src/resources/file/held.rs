@@ -32,6 +32,8 @@ pub struct FileView {
     pub unowned: bool,
     /// It was found as a file in /dev/shm; it may have been unlinked since.
     pub posix_shm: bool,
+    /// Whether it is an eventfd of EFD_SEMAPHORE, if its fdinfo does not tell and a probe has been asked.
+    pub semaphore: Option<bool>,
     /// What kind of socket it is, if it is one.
     pub socket: Option<SocketView>,
     /// What is known of a unix socket beside.

@@ -364,6 +364,7 @@ pub fn listed(numbers: &[i32]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
+pub use eventfd::is_untold as is_untold_eventfd;
 pub use fifo::is_fifo;
 pub use held::{FileView, HeldFile, Known, Others, SocketView};
 pub use new_files::{Content, NewFiles};
