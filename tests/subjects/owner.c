@@ -1,4 +1,7 @@
-/* Whom the kernel tells of events on a descriptor, by which signal, and whether: a thread, the process, its group. */
+/*
+ * Whom the kernel tells of events on a descriptor, by which signal, and whether: a thread, the process, its group; the process by the ID of
+ * another thread; somebody who is gone; nobody any more.
+ */
 #include "subject.h"
 
 #define F_OWNER_TID_ 0
@@ -39,7 +42,7 @@ static void expect_owner(const char *what, int fd, int type, pid_t id, int signa
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_sigaction = on_event, .sa_flags = SA_SIGINFO | SA_RESTART };
-	int of_thread[2], of_process[2], of_group[2], signal_only[2];
+	int of_thread[2], of_process[2], of_group[2], signal_only[2], by_thread[2], of_gone[2], of_no_group[2];
 	struct f_owner_ex owner;
 
 	begin(argc, argv);
@@ -55,6 +58,14 @@ int main(int argc, char **argv)
 	owner = (struct f_owner_ex){ F_OWNER_PGRP_, getpgrp() };
 	NEED(fcntl(of_group[0], F_SETOWN_EX, &owner) == 0);
 	NEED(fcntl(signal_only[1], F_SETSIG, SIGUSR2) == 0);
+	NEED(pipe(by_thread) == 0 && pipe(of_gone) == 0 && pipe(of_no_group) == 0);
+	NEED(fcntl(by_thread[0], F_SETOWN, tid_of_other) == 0 && fcntl(by_thread[0], F_SETFL, O_ASYNC) == 0);
+	pid_t child = fork();
+	if (child == 0)
+		_exit(0);
+	NEED(child > 0 && fcntl(of_gone[0], F_SETOWN, child) == 0 && waitpid(child, NULL, 0) == child);
+	owner = (struct f_owner_ex){ F_OWNER_PGRP_, 0 };
+	NEED(fcntl(of_no_group[0], F_SETOWN_EX, &owner) == 0);
 	/* Something waits in it, which it has been told of. */
 	NEED(write(of_thread[1], "before", 6) == 6);
 	while (told_fd == -1)
@@ -68,6 +79,10 @@ int main(int argc, char **argv)
 	expect_owner("of the process", of_process[0], F_OWNER_PID_, getpid(), 0);
 	expect_owner("of its group", of_group[0], F_OWNER_PGRP_, getpgrp(), 0);
 	expect_owner("with a signal alone", signal_only[1], F_OWNER_TID_, 0, SIGUSR2);
+	/* So the kernel shows this one. */
+	expect_owner("by a thread", by_thread[0], F_OWNER_PID_, 0, 0);
+	expect_owner("of one who is gone", of_gone[0], F_OWNER_PID_, 0, 0);
+	expect_owner("of no group", of_no_group[0], F_OWNER_PGRP_, 0, 0);
 	EXPECT_EQ("flags", fcntl(of_thread[0], F_GETFL) & (O_ASYNC | O_NONBLOCK), O_ASYNC | O_NONBLOCK);
 	EXPECT_EQ("flags of the process's", fcntl(of_process[0], F_GETFL) & O_ASYNC, 0);
 	EXPECT_EQ("written", write(of_thread[1], "after", 5), 5);
@@ -76,6 +91,11 @@ int main(int argc, char **argv)
 	EXPECT_EQ("the descriptor told of", told_fd, of_thread[0]);
 	EXPECT_EQ("the signal", told_by, SIGRTMIN + 3);
 	EXPECT_EQ("the thread", told_in, tid_of_other);
+	told_by = 0;
+	EXPECT_EQ("written", write(by_thread[1], "after", 5), 5);
+	for (int i = 0; i < 5000 && told_by == 0; i++)
+		pause_ms(1);
+	EXPECT_EQ("the signal by a thread's ID", told_by, SIGIO);
 	stop = 1;
 	pthread_join(thread, NULL);
 	passed();

@@ -65,11 +65,22 @@ fn names_every_reason_at_once() {
 #[test]
 fn what_is_lost_without_a_probe_is_told_beforehand() {
     let Some(hosts) = hosts!("what_is_lost_without_a_probe_is_told_beforehand", &[PYTHON]) else { return };
-    let started = start(&hosts, "import pty; ends = pty.openpty()");
-    let (status, text) = check(&hosts, &[&started.pid.to_string(), "--json", "--kernel-state", "ptrace"]);
-    let said = json(&text);
-    assert_eq!((status, &said["verdict"]), (Some(0), &"moves-with-loss".into()), "{text}");
-    assert!(text.contains("the beginning of a line that is not ended yet is lost"), "{text}");
+    let owned = "import fcntl, os, threading\nends = os.pipe()\n\
+        def own(): fcntl.fcntl(ends[0], fcntl.F_SETOWN, threading.get_native_id()); owns.set(); threading.Event().wait()\n\
+        owns = threading.Event()\nthreading.Thread(target=own, daemon=True).start()\nowns.wait()";
+    for (before, loss) in [
+        ("import pty; ends = pty.openpty()", "the beginning of a line that is not ended yet is lost"),
+        (owned, "that the process gets signals about it by the ID of a thread that is not its first"),
+    ] {
+        let started = start(&hosts, before);
+        let (status, text) = check(&hosts, &[&started.pid.to_string(), "--json", "--kernel-state", "ptrace"]);
+        let said = json(&text);
+        assert_eq!((status, &said["verdict"]), (Some(0), &"moves-with-loss".into()), "{text}");
+        assert!(text.contains(loss), "no {loss:?} in {text}");
+        let (_, text) = check(&hosts, &[&started.pid.to_string(), "--json"]);
+        let because = text.contains("cannot be loaded");
+        assert_eq!(json(&text)["verdict"] == "moves", !because, "{text}");
+    }
 }
 
 #[test]

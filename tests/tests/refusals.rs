@@ -465,11 +465,15 @@ fn a_terminal_that_is_stopped_and_nothing_looks_into() {
 #[test]
 fn a_directory_of_which_nothing_tells_what_is_signalled() {
     let Some(hosts) = hosts!("a_directory_of_which_nothing_tells_what_is_signalled", &[PYTHON]) else { return };
-    let before = "import fcntl, os, signal; signal.signal(signal.SIGIO, signal.SIG_IGN); os.mkdir('watched'); \
-        watched = os.open('watched', os.O_RDONLY); fcntl.fcntl(watched, fcntl.F_NOTIFY, fcntl.DN_CREATE)";
-    let ticker = Ticker::start(&hosts, before);
-    let why = ticker.push(&hosts, &["--kernel-state", "ptrace"]);
-    ticker.stays(why, &["a directory whose changes are signalled (F_NOTIFY)", "--kernel-state leaves it out"]);
+    let asks = "import fcntl, os, signal, threading; signal.signal(signal.SIGIO, signal.SIG_IGN); os.mkdir('watched'); \
+        watched = os.open('watched', os.O_RDONLY); ask = lambda: fcntl.fcntl(watched, fcntl.F_NOTIFY, fcntl.DN_CREATE)";
+    let another = "threading.Thread(target=lambda: (ask(), threading.Event().wait()), daemon=True).start()";
+    for by in ["ask()", another] {
+        let ticker = Ticker::start(&hosts, &format!("{asks}\n{by}"));
+        let pushed = ticker.push(&hosts, &["--kernel-state", "ptrace"]);
+        let words = ["a directory whose changes are signalled (F_NOTIFY)", "--kernel-state leaves it out"];
+        ticker.stays(pushed, &words);
+    }
 }
 
 #[test]

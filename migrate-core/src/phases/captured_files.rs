@@ -16,7 +16,7 @@ use crate::proc::timer_list::await_due;
 use crate::resources::file::owner::{self, Around, OwnerImage};
 use crate::resources::file::replaced::ReplacedImage;
 use crate::resources::file::socket::memberships::Groups;
-use crate::resources::file::{self, FileImage, Others};
+use crate::resources::file::{self, FileImage, HeldFile, Others};
 use crate::resources::process::file_locks::{self, FileLock};
 
 /// The open files of the frozen process.
@@ -114,8 +114,9 @@ impl OpenFiles {
         let (mut files, mut locks, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let groups = &process.status.ns_pgid;
         let group = (groups.first().copied().unwrap_or(0), groups.last().copied().unwrap_or(0));
-        let notified = self.read_notified()?;
-        let around = Around { threads: &process.threads, group, notified: notified.as_deref() };
+        let (notified, own) = (self.read_notified()?, self.own.reading());
+        let hidden = |held: &HeldFile| own.owner(held);
+        let around = Around { threads: &process.threads, group, notified: notified.as_deref(), hidden: &hidden };
         for (shared, image) in self.list.iter().zip(self.capture_all(false)?) {
             let view = &shared.file.view;
             if shared.moves() {

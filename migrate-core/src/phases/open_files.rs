@@ -243,6 +243,7 @@ impl OpenFiles {
         {
             findings.obstacles.push(owner::untold(held.view.number, why));
         }
+        findings.losses.extend(self.own.ask_owner(&held, still));
         self.take_in(held, info, numbers, None);
         true
     }

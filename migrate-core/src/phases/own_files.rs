@@ -1,25 +1,36 @@
-//! What of descriptions is told only by a probe of this agent's duplicates of them: before Linux 6.5 whether an eventfd is a semaphore.
+//! What of descriptions is told only by a probe of this agent's duplicates of them: before Linux 6.5 whether an eventfd is a semaphore, and
+//! on all a process that gets signals about one by the ID of a thread that is not its first.
 
-use std::os::fd::AsRawFd;
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, RawFd};
 
 use migrate_linux::file_probe::{FileRecord, OwnFileProbe};
 
 use super::on_demand::OnDemand;
 use super::open_files::{Findings, SharedFile};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::KernelStateChoice;
-use crate::resources::file::{HeldFile, is_untold_eventfd};
+use crate::resources::file::{HeldFile, is_untold_eventfd, owner};
 
 /// The probe, if anything has needed it.
 #[derive(Debug, Default)]
 pub struct OwnFiles {
     probe: OnDemand<OwnFileProbe>,
+    /// It has been said that owners may be lost.
+    said: bool,
+}
+
+/// What it tells in the freeze, read when it is needed first.
+pub struct Reading<'p> {
+    of: &'p OwnFiles,
+    records: OnceCell<HashMap<RawFd, FileRecord>>,
 }
 
 impl OwnFiles {
     /// None yet.
     pub fn new(choice: KernelStateChoice) -> OwnFiles {
-        OwnFiles { probe: OnDemand::new(choice) }
+        OwnFiles { probe: OnDemand::new(choice), said: false }
     }
 
     /// Asks of each eventfd that is not known yet whether it is a semaphore: it stays what it is. `still`: there is no time to load a probe.
@@ -53,6 +64,45 @@ impl OwnFiles {
             }));
         }
         Ok(())
+    }
+
+    /// Has it told in the freeze who gets signals about this one, if that may be hidden. Returns what is lost where that cannot be.
+    pub fn ask_owner(&mut self, held: &HeldFile, still: bool) -> Option<String> {
+        if !owner::may_be_hidden(held) || (still && self.probe.is_unknown()) {
+            return None;
+        }
+        let why = self.probe.want(OwnFileProbe::load).err()?;
+        self.said = true;
+        Some(format!(
+            "fd {}: it may be that the process gets signals about it by the ID of a thread that is not its first (F_SETOWN); only an eBPF probe tells, and there is none: {why}; then it gets none any more",
+            held.view.number
+        ))
+    }
+
+    /// To read it in the freeze.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { of: self, records: OnceCell::new() }
+    }
+}
+
+impl Reading<'_> {
+    /// The thread whose process gets signals about this one, which may be hidden. None: there is none, or, as has been said, nothing tells.
+    pub fn owner(&self, held: &HeldFile) -> Result<Option<i32>> {
+        let Some(probe) = self.of.probe.loaded() else {
+            return if self.of.said {
+                Ok(None)
+            } else {
+                Err(Error::Refused(vec![owner::set_just_now(held.view.number)]))
+            };
+        };
+        let records = match self.records.get() {
+            Some(records) => records,
+            None => {
+                let read = probe.read()?;
+                self.records.get_or_init(|| read)
+            }
+        };
+        Ok(records.get(&held.duplicate.as_raw_fd()).and_then(FileRecord::owned_by))
     }
 }
 

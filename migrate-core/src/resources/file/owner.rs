@@ -4,8 +4,11 @@
 //! It is set in the new process when that has its credentials: these are what the kernel judges the signals by.
 //!
 //! A directory has an owner when the program has asked to be signalled of changes in it (F_NOTIFY): of which, and whether more than once,
-//! only a probe tells. Where there is none, the process stays. (But if a thread beside the first has asked, and for SIGIO, not even that
-//! there is an owner shows.) What happens in it while the process stands still is not told over there.
+//! only a probe tells. Where there is none, the process stays. What happens in it while the process stands still is not told over there.
+//!
+//! A process may be the owner by the ID of a thread that is not its first: by that of the one that calls F_NOTIFY or F_SETLEASE, and by any
+//! with F_SETOWN. It gets the signals, but F_GETOWN_EX shows 0 (`f_getown_ex`, fs/fcntl.c), as of an owner that is gone; and that it is a
+//! process: of what never had an owner it shows a thread. Only a probe tells the ID.
 
 use bincode::{Decode, Encode};
 use migrate_linux::libc;
@@ -16,6 +19,7 @@ use nix::unistd::{Pid, getpgid};
 
 use super::{FileView, HeldFile, or_instead};
 use crate::error::{Doing, Error, Result};
+use crate::resources::process::file_locks;
 use crate::resources::{FrozenThread, Row};
 
 /// What of it moves.
@@ -28,7 +32,7 @@ pub const ROW: Row = (
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct OwnerImage {
     number: i32,
-    /// F_OWNER_TID and so on, and the ID in its own PID namespace.
+    /// F_OWNER_TID and so on, and the ID in its own PID namespace; 0: nobody, any more.
     owner: Option<(i32, i32)>,
     /// 0: SIGIO, without details.
     signal: i32,
@@ -53,10 +57,30 @@ pub fn may_notify(view: &FileView) -> bool {
     view.file_type() == nix::libc::S_IFDIR && view.info.flags as i32 & libc::O_PATH == 0
 }
 
-/// Whether it shows that it has.
+/// Whether it shows that it has, or once had.
 pub fn notifies(held: &HeldFile) -> bool {
-    let signalled = || owner::owner(&held.duplicate).is_ok_and(|owner| owner.is_some());
-    may_notify(&held.view) && (signalled() || owner::signal(&held.duplicate).is_ok_and(|signal| signal != 0))
+    let owned = || owner::owner(&held.duplicate).is_ok_and(|owner| owner != owner::NOBODY);
+    may_notify(&held.view) && (owned() || owner::signal(&held.duplicate).is_ok_and(|signal| signal != 0))
+}
+
+/// Whether it may be that a process gets signals about it, and that this is not shown.
+pub fn may_be_hidden(held: &HeldFile) -> bool {
+    let is_path = held.view.info.flags as i32 & libc::O_PATH != 0;
+    !is_path && owner::owner(&held.duplicate).is_ok_and(is_hidden) && !sets_owner(&held.view)
+}
+
+/// Whether it gets one again by F_NOTIFY or F_SETLEASE.
+fn sets_owner(view: &FileView) -> bool {
+    may_notify(view) || file_locks::lease(&view.info).is_some()
+}
+
+fn is_hidden(Owner { kind, id }: Owner) -> bool {
+    (kind, id) == (OwnerKind::Process, 0)
+}
+
+/// Why such a one cannot move, that was none before the freeze.
+pub fn set_just_now(number: i32) -> String {
+    format!("fd {number}: who gets signals about it has only just been set (F_SETOWN); try again")
 }
 
 /// Why such a one cannot move. `why` there is nothing that tells.
@@ -72,7 +96,7 @@ pub fn obstacle(held: &HeldFile) -> Option<String> {
     if view.info.flags as i32 & libc::O_PATH != 0 {
         return None;
     }
-    let Owner { kind, id } = owner::owner(&held.duplicate).ok().flatten()?;
+    let Owner { kind, id } = owner::owner(&held.duplicate).ok().filter(|owner| owner.id != 0)?;
     let stays = match kind {
         // A process is known by any of its threads: F_NOTIFY takes the one that calls.
         OwnerKind::Thread | OwnerKind::Process => {
@@ -88,7 +112,7 @@ fn foreign(number: i32, id: i32) -> String {
 }
 
 /// The frozen process, as the owners of its descriptors are looked at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Around<'a> {
     /// All of its threads.
     pub threads: &'a [FrozenThread],
@@ -96,6 +120,8 @@ pub struct Around<'a> {
     pub group: (i32, i32),
     /// What it wants to be signalled of in directories. None: nothing tells.
     pub notified: Option<&'a [NotifyRecord]>,
+    /// The thread by which a process is named as the owner of one that [may be hidden](may_be_hidden). None: there is none.
+    pub hidden: &'a dyn Fn(&HeldFile) -> Result<Option<i32>>,
 }
 
 /// Of a description of the frozen process, which has it as these `numbers`. None: there is nothing to set.
@@ -108,11 +134,15 @@ pub fn capture(held: &HeldFile, numbers: &[i32], around: &Around<'_>) -> Result<
         return Ok(None);
     }
     let read = || Ok((owner::owner(&held.duplicate)?, owner::signal(&held.duplicate)?));
-    let (owner, signal) = read().doing(|| format!("read the owner of descriptor {number}"))?;
+    let (mut owner, signal) = read().doing(|| format!("read the owner of descriptor {number}"))?;
     if around.notified.is_none() && notifies(held) {
         return Err(Error::Refused(vec![untold(number, "it was not wanted when the move began; try again")]));
     }
+    if is_hidden(owner) && !sets_owner(&held.view) {
+        owner.id = (around.hidden)(held)?.unwrap_or(0);
+    }
     let flags = (flags & libc::O_ASYNC != 0).then_some(flags & (super::CHANGEABLE | libc::O_ASYNC));
+    let owner = (owner != owner::NOBODY && !(is_hidden(owner) && sets_owner(&held.view))).then_some(owner);
     if owner.is_none() && signal == 0 && flags.is_none() && notify.is_none() {
         return Ok(None);
     }
@@ -120,6 +150,7 @@ pub fn capture(held: &HeldFile, numbers: &[i32], around: &Around<'_>) -> Result<
     let first_thread = |id: i32| around.threads.first().filter(|_| id == held.process.pid).map(|t| t.pid);
     let inside = |Owner { kind, id }: Owner| {
         let id = match kind {
+            _ if id == 0 => Some(0),
             OwnerKind::Thread | OwnerKind::Process => {
                 around.threads.iter().find(|t| t.stopped.tid() == id).map(|t| t.tid).or(first_thread(id))
             }
