@@ -11,7 +11,7 @@ use super::on_demand::OnDemand;
 use super::open_files::{Findings, SharedFile};
 use crate::error::{Error, Result};
 use crate::plan::KernelStateChoice;
-use crate::resources::file::{HeldFile, is_untold_eventfd, owner};
+use crate::resources::file::{self, HeldFile, is_untold_eventfd, owner};
 
 /// The probe, if anything has needed it.
 #[derive(Debug, Default)]
@@ -45,23 +45,24 @@ impl OwnFiles {
             ));
             return Ok(());
         }
-        let told = match self.probe.want(OwnFileProbe::load) {
-            Ok(probe) => Ok(probe.read()?),
-            Err(why) => Err(why),
+        let (told, why) = match self.probe.want(OwnFileProbe::load) {
+            Ok(probe) => (probe.read()?, "it does not know it"),
+            Err(why) => (HashMap::new(), why),
         };
+        let mut taken_for_none = Vec::new();
         for shared in &mut untold {
             let HeldFile { view, duplicate, .. } = &mut shared.file;
-            let semaphore = match &told {
-                Ok(told) => told.get(&duplicate.as_raw_fd()).map(FileRecord::is_semaphore).ok_or("it is not told of"),
-                Err(why) => Err(*why),
-            };
-            view.semaphore = Some(semaphore.unwrap_or_else(|why| {
-                findings.losses.push(format!(
-                    "fd {}: neither this kernel (Linux 6.5 does) nor a probe tells whether an eventfd is a semaphore; it is taken for none: {why}",
-                    view.number
-                ));
-                false
-            }));
+            view.semaphore =
+                Some(told.get(&duplicate.as_raw_fd()).map(FileRecord::is_semaphore).unwrap_or_else(|| {
+                    taken_for_none.push(view.number);
+                    false
+                }));
+        }
+        if !taken_for_none.is_empty() {
+            findings.losses.push(format!(
+                "fd {}: this kernel does not tell whether an eventfd is a semaphore (Linux 6.5 does), nor does a probe: {why}; taken for none",
+                file::listed(&taken_for_none)
+            ));
         }
         Ok(())
     }
@@ -143,7 +144,10 @@ mod tests {
             }
             let (told, found) = ask(KernelStateChoice::Ptrace, false, kind);
             assert_eq!((told, found.losses.len(), found.obstacles.len()), (Some(false), 1, 0), "{found:?}");
-            assert!(found.losses[0].contains("it is taken for none: --kernel-state leaves it out"), "{found:?}");
+            assert!(
+                found.losses[0].contains("nor does a probe: --kernel-state leaves it out; taken for none"),
+                "{found:?}"
+            );
             let (told, found) = ask(KernelStateChoice::Auto, true, kind);
             assert_eq!((told, found.losses.len(), found.obstacles.len()), (None, 0, 1), "{found:?}");
             assert!(found.obstacles[0].ends_with("try again"), "{found:?}");
