@@ -2,6 +2,7 @@
 
 pub mod activity_probe;
 pub mod closing;
+mod control;
 pub mod cpu;
 pub mod downtime_probe;
 mod ending;

@@ -4,6 +4,7 @@ use std::io;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::control::push;
 use crate::fdpass::MAX_FDS;
 
 /// Who sent a message, as the receiver sees it (`struct ucred` of unix(7)).
@@ -143,10 +144,11 @@ pub fn send(
     let numbers: Vec<u8> = descriptors.iter().flat_map(|fd| fd.as_raw_fd().to_ne_bytes()).collect();
     let mut control = Vec::new();
     if !numbers.is_empty() {
-        push(&mut control, libc::SCM_RIGHTS, &numbers);
+        push(&mut control, libc::SOL_SOCKET, libc::SCM_RIGHTS, &numbers);
     }
     if let Some(Credentials { pid, uid, gid }) = credentials {
-        push(&mut control, libc::SCM_CREDENTIALS, &[pid.to_ne_bytes(), uid.to_ne_bytes(), gid.to_ne_bytes()].concat());
+        let bytes = [pid.to_ne_bytes(), uid.to_ne_bytes(), gid.to_ne_bytes()].concat();
+        push(&mut control, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, &bytes);
     }
     let address = to.map(address).transpose()?;
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -174,16 +176,6 @@ pub fn send(
             },
         }
     }
-}
-
-/// Adds a control message: `struct cmsghdr`, the data, and what aligns the next one.
-fn push(control: &mut Vec<u8>, kind: i32, data: &[u8]) {
-    let length = size_of::<libc::cmsghdr>() + data.len();
-    control.extend(length.to_ne_bytes());
-    control.extend(libc::SOL_SOCKET.to_ne_bytes());
-    control.extend(kind.to_ne_bytes());
-    control.extend(data);
-    control.resize(control.len().next_multiple_of(8), 0);
 }
 
 /// An address as the kernel takes it: a path, or a zero byte and an abstract name. Its length counts the path's last zero too.
