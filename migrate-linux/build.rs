@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// In ebpf/, with `.bpf.c` behind.
-const PROBES: [&str; 7] = ["threads", "files", "activity", "downtime", "terminals", "notify", "semaphores"];
+const PROBES: [&str; 8] = ["threads", "files", "activity", "downtime", "terminals", "notify", "semaphores", "cork"];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(probes)");

@@ -3,7 +3,9 @@
 pub mod activity_probe;
 pub mod closing;
 mod control;
+pub mod cork_probe;
 pub mod cpu;
+pub mod datagram;
 pub mod downtime_probe;
 mod ending;
 pub mod epoll;
