@@ -43,7 +43,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("refused_netlink_queue", "a netlink socket with messages that the program has not read"),
     ("refused_tcp_keys", "keys for signed connections"),
     ("refused_udp_bpf", "its filter is an eBPF program"),
-    ("refused_udp_corked", "a UDP socket with data that it holds back"),
+    ("refused_udp_corked", "a UDP socket that holds back data (UDP_CORK, MSG_MORE) with options of IP"),
     ("refused_unix_urgent", "urgent data (MSG_OOB)"),
     ("refused_unix_flight", "descriptors are in flight in a stream together with what was sent before them"),
 ];

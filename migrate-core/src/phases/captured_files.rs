@@ -77,7 +77,7 @@ impl OpenFiles {
         let known = KnownFiles::new(&self.list, self.known());
         let groups = Groups::default();
         let terminals = if early { None } else { self.read_terminals()? };
-        let others = Others::new(&known, &self.fresh, &groups).with_terminals(terminals.as_deref());
+        let others = Others::new(&known, &self.fresh, &groups, self.corked.get()).with_terminals(terminals.as_deref());
         let mut list: Vec<&SharedFile> = self.list.iter().collect();
         let mut images = in_two(&mut list, |shared| Ok(self.capture_one(shared, early, others)))?;
         if early {

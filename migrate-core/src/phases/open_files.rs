@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use migrate_linux::cork_probe::CorkProbe;
 use migrate_linux::file_probe::FileRecord;
 use migrate_linux::kcmp;
 use migrate_linux::libc;
@@ -122,6 +123,8 @@ pub struct OpenFiles {
     pub(super) terminals: Option<TerminalProbe>,
     /// What tells what is signalled of directories, if there are any of which something is.
     pub(super) notified: OnDemand<NotifyProbe>,
+    /// What tells what sockets hold back, if any may.
+    pub(super) corked: OnDemand<CorkProbe>,
     /// What tells of duplicates what nothing else does.
     pub(super) own: OwnFiles,
 }
@@ -139,8 +142,9 @@ impl OpenFiles {
     /// None yet. Of the options: what the operator puts in the place of some, with files made for that belonging to `owner`, user and
     /// group, and whether probes may be loaded.
     pub fn new(options: &Options, owner: (u32, u32)) -> OpenFiles {
-        let (notified, own) = (OnDemand::new(options.kernel_state), OwnFiles::new(options.kernel_state));
-        OpenFiles { fds: options.fds.clone(), owner, notified, own, ..OpenFiles::default() }
+        let choice = options.kernel_state;
+        let (notified, corked, own) = (OnDemand::new(choice), OnDemand::new(choice), OwnFiles::new(choice));
+        OpenFiles { fds: options.fds.clone(), owner, notified, corked, own, ..OpenFiles::default() }
     }
 
     /// Looks at the descriptor table: what is known and still the same is kept, the rest is held and examined. While the process
@@ -205,6 +209,9 @@ impl OpenFiles {
         self.name_by_first_numbers(process)?;
         self.unix.connect(pid, &mut self.list, still, &mut findings)?;
         self.outside.look(pid, &self.list, &mut findings)?;
+        if !still {
+            findings.obstacles.extend(self.look_at_corked());
+        }
         if !std::mem::replace(&mut self.looked, true) {
             let missing = self.fds.keys().filter(|number| numbers.binary_search(number).is_err());
             findings.obstacles.extend(missing.map(|number| format!("--fd {number}: it has no descriptor {number}")));

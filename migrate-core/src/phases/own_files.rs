@@ -89,7 +89,7 @@ impl OwnFiles {
 impl Reading<'_> {
     /// The thread whose process gets signals about this one, which may be hidden. None: there is none, or, as has been said, nothing tells.
     pub fn owner(&self, held: &HeldFile) -> Result<Option<i32>> {
-        let Some(probe) = self.of.probe.loaded() else {
+        let Ok(probe) = self.of.probe.get() else {
             return if self.of.said {
                 Ok(None)
             } else {

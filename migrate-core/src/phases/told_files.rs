@@ -1,12 +1,13 @@
 //! What many open files are in the freeze, told by a probe of all descriptors at once; and the probes for terminals and for semaphores. They
-//! are loaded while the memory is copied; the probe for what is signalled of directories before, where it is known that something is, which
-//! cannot move without it.
+//! are loaded while the memory is copied; the probes for what is signalled of directories, and for what sockets hold back, before, where it
+//! is known that something is, which cannot move without them.
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use migrate_linux::cork_probe::CorkProbe;
 use migrate_linux::error::Error as LinuxError;
 use migrate_linux::file_probe::{FileProbe, FileRecord};
 use migrate_linux::notify_probe::{NotifyProbe, NotifyRecord};
@@ -21,6 +22,7 @@ use crate::image::ObjectId;
 use crate::plan::KernelStateChoice;
 use crate::proc::fdinfo::FdInfo;
 use crate::proc::process::Process;
+use crate::resources::file::socket::corked;
 use crate::resources::file::{self, owner};
 
 /// With fewer descriptors than this, loading the probe costs more than it saves.
@@ -165,20 +167,28 @@ impl OpenFiles {
     /// Has it told, in the freeze, what is signalled of directories: of one something is. Err: why nothing tells, in words. `still`: there is
     /// no time to load a probe.
     pub(super) fn want_notified(&mut self, process: Process, still: bool) -> std::result::Result<(), &str> {
-        if self.notified.is_unknown() && still {
-            return Err("the program has just begun to want that; try again");
-        }
-        self.notified.want(|| NotifyProbe::load(process.pid, process.alive)).map(|_| ())
+        self.notified.want_in_time(still, || NotifyProbe::load(process.pid, process.alive)).map(|_| ())
     }
 
     /// What is signalled of each directory now. None: nothing tells.
     pub(super) fn read_notified(&self) -> Result<Option<Vec<NotifyRecord>>> {
-        Ok(self.notified.loaded().map(NotifyProbe::read).transpose()?)
+        Ok(self.notified.get().ok().map(NotifyProbe::read).transpose()?)
     }
 
     /// Has this probe tell, in the freeze, what is signalled of directories.
     pub fn tell_notified_by(&mut self, probe: Option<NotifyProbe>) {
         probe.into_iter().for_each(|probe| self.notified.tell_by(probe));
+    }
+
+    /// Has a probe be there for what sockets hold back, if any seems to hold back something. Returns why what it tells of cannot move; why
+    /// there is none is said where it is needed.
+    pub(super) fn look_at_corked(&mut self) -> Vec<String> {
+        let moving = || self.list.iter().filter(|shared| shared.moves()).map(|shared| &shared.file);
+        if self.corked.is_unknown() && moving().any(corked::may_hold_back) {
+            let _ = self.corked.want(CorkProbe::load);
+        }
+        let Ok(probe) = self.corked.get() else { return Vec::new() };
+        moving().filter_map(|file| corked::obstacle(file, probe)).collect()
     }
 
     /// What is in the terminals of the frozen process. None: nothing tells.

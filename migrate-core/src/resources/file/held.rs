@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 
+use migrate_linux::cork_probe::CorkProbe;
 use migrate_linux::terminal_probe::TerminalRecord;
 use nix::sys::stat::FileStat;
 
@@ -101,6 +102,8 @@ pub struct Others<'a> {
     pub groups: &'a Groups,
     told: Option<&'a FileImage>,
     terminals: Option<&'a [TerminalRecord]>,
+    /// What tells what sockets hold back. Err: why nothing does.
+    pub corked: std::result::Result<&'a CorkProbe, &'a str>,
 }
 
 /// Who knows them.
@@ -117,8 +120,13 @@ pub trait Known: std::fmt::Debug {
 
 impl<'a> Others<'a> {
     /// Those that are known.
-    pub fn new(known: &'a (dyn Known + Sync), fresh: &'a FreshOptions, groups: &'a Groups) -> Others<'a> {
-        Others { known, fresh, groups, told: None, terminals: None }
+    pub fn new(
+        known: &'a (dyn Known + Sync),
+        fresh: &'a FreshOptions,
+        groups: &'a Groups,
+        corked: std::result::Result<&'a CorkProbe, &'a str>,
+    ) -> Others<'a> {
+        Others { known, fresh, groups, told: None, terminals: None, corked }
     }
 
     /// The same for one of which the destination has been told this.

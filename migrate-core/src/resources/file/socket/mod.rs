@@ -1,6 +1,7 @@
 //! Sockets.
 
 pub mod address;
+pub mod corked;
 mod datagrams;
 pub mod memberships;
 pub mod netlink;

@@ -1,12 +1,10 @@
 //! UDP and UDP-Lite, IPv4 and IPv6 (udp(7), udplite(7)): where it is bound and connected, options, filter, multicast groups,
-//! datagrams that wait with their senders, which side is shut down, flags.
+//! datagrams that wait with their senders, data that it holds back, which side is shut down, flags.
 //!
 //! It is bound in the freeze, before the commit: whether its port can be had must be known by then, and what a datagram that arrives
 //! in these milliseconds meets, a socket or none, nobody can rely on.
 //!
-//! Data that it holds back (UDP_CORK, MSG_MORE) stays, and the process with it: the kernel gives it to nobody but its receiver. It is in
-//! pages that a BPF program can only read by the layout of the kernel's own address space, with a route that has been chosen already, and
-//! any way to look at it from outside would send or drop it.
+//! What it holds back (UDP_CORK, MSG_MORE) moves with the eBPF probes: see [`super::corked`].
 //!
 //! Lost: what came beside a waiting datagram (time stamp, time to live, interface), errors that wait (an ICMP answer, the error
 //! queue), an empty datagram that was peeked at before, and that sending alone is shut down.
@@ -14,15 +12,16 @@
 use std::os::fd::OwnedFd;
 
 use bincode::{Decode, Encode};
-use migrate_linux::{libc, sockets};
+use migrate_linux::libc;
 use rustix::event::PollFlags;
 use rustix::net::Shutdown;
 
 use super::address::Bound;
+use super::corked::{self, CorkedImage};
 use super::datagrams::{Datagram, peek_all, put_in};
 use super::memberships::Membership;
 use super::options::FreshOptions;
-use super::{name_of, polled};
+use super::polled;
 use crate::error::{Doing, Error, Result};
 use crate::resources::Verdict;
 use crate::resources::file::{FileKind, FileView, HeldFile, NewFiles, Others, SocketView, flags_now, set_flags};
@@ -33,6 +32,7 @@ pub struct UdpImage {
     bound: Bound,
     memberships: Vec<Membership>,
     waiting: Vec<Datagram>,
+    corked: Option<CorkedImage>,
     /// SHUT_RD; SHUT_RDWR
     shut: (bool, bool),
     flags: i32,
@@ -43,7 +43,7 @@ pub enum Udp {}
 
 impl FileKind for Udp {
     const NAME: &'static str = "UDP socket";
-    const MOVES: &'static str = "UDP and UDP-Lite: address, port, device, peer, reuseport groups, options, classic filter, multicast groups with their senders, datagrams that wait; not what came beside these (time stamps), nor errors that wait, nor corked data. The address must be on the destination, and the port free";
+    const MOVES: &'static str = "UDP and UDP-Lite: address, port, device, peer, reuseport groups, options, classic filter, multicast groups with their senders, datagrams that wait, data that is held back (UDP_CORK, MSG_MORE; with the eBPF probes, else the process stays); not what came beside these (time stamps), nor errors that wait. The address must be on the destination, and the port free";
     type Image = UdpImage;
 
     fn recognise(view: &FileView) -> bool {
@@ -71,12 +71,7 @@ impl FileKind for Udp {
         let (number, socket) = (from.view.number, &from.duplicate);
         let sort = from.view.socket.ok_or_else(|| Error::Invalid(format!("fd {number}: no socket")))?;
         let bound = Bound::capture(socket, sort, others.fresh).map_err(|e| super::of_descriptor(number, sort, e))?;
-        if sockets::bytes_sent(socket).doing(|| format!("read what descriptor {number} sends"))? != 0 {
-            return Err(Error::Refused(vec![format!(
-                "fd {number}: a {} with data that it holds back (UDP_CORK, MSG_MORE) or that is just being sent; try again, or let the program send it",
-                name_of(sort)
-            )]));
-        }
+        let corked = corked::capture(from, sort, others.corked)?;
         let events = polled(socket)?;
         let shut = (events.contains(PollFlags::RDHUP), events.contains(PollFlags::HUP));
         let waiting = match events.contains(PollFlags::IN) {
@@ -84,7 +79,7 @@ impl FileKind for Udp {
             false => Vec::new(),
         };
         let memberships = others.groups.of(socket, sort.domain == libc::AF_INET6)?;
-        Ok(UdpImage { bound, memberships, waiting, shut, flags: flags_now(from)? })
+        Ok(UdpImage { bound, memberships, waiting, corked, shut, flags: flags_now(from)? })
     }
 
     fn create(image: &UdpImage, _new: &mut NewFiles) -> Result<OwnedFd> {
@@ -93,6 +88,9 @@ impl FileKind for Udp {
         put_in(&image.waiting, &socket, bound)?;
         socket = bound.connect(socket)?;
         image.memberships.iter().try_for_each(|one| one.restore(&socket))?;
+        if let Some(corked) = &image.corked {
+            corked.restore(&socket, bound.sort())?;
+        }
         let how = match image.shut {
             (_, true) => Some(Shutdown::Both),
             (true, false) => Some(Shutdown::Read),
