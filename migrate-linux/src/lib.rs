@@ -25,6 +25,7 @@ pub mod notify_probe;
 pub mod owner;
 pub mod packet_diag;
 pub mod page_entries;
+pub mod page_frames;
 pub mod pagemap;
 mod parallel;
 pub mod pid_namespace;
