@@ -1,33 +1,23 @@
 //! The first thread of a process that ends while others go on: whoever waits for it to stop is told, and slowing the process down works.
 
+#[path = "../common/compiled.rs"]
+mod compiled;
+#[path = "../common/in_time.rs"]
+mod in_time;
+
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use migrate_linux::error::Error;
-use migrate_linux::libc;
 use migrate_linux::throttle::Throttle;
 use migrate_linux::tracee::Seized;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The program. None, and a word, without root.
-fn compiled(directory: &Path) -> Option<PathBuf> {
-    // SAFETY: no memory is involved.
-    if unsafe { libc::geteuid() } != 0 {
-        println!("SKIPPED ending: it needs root");
-        return None;
-    }
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ending/subject.c");
-    let program = directory.join("subject");
-    let done = Command::new("cc").args(["-O2", "-Wall", "-pthread", "-o"]).arg(&program).arg(source).status();
-    assert!(done.expect("cc; scripts/setup installs it").success());
-    Some(program)
-}
+use compiled::compiled;
+use in_time::{PATIENCE, in_time};
 
 struct Subject(Child);
 
@@ -39,6 +29,12 @@ impl Drop for Subject {
 }
 
 impl Subject {
+    /// None, and a word, without root.
+    fn begin() -> Option<Subject> {
+        let directory = tempfile::tempdir().expect("a directory");
+        compiled("ending", directory.path()).map(|program| Subject::start(&program))
+    }
+
     fn start(program: &Path) -> Subject {
         let child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
         let mut subject = Subject(child);
@@ -80,28 +76,9 @@ impl Subject {
     }
 }
 
-/// Fails when it takes too long: by then the process has been killed, so that nobody waits any longer.
-fn in_time(pid: i32, work: impl FnOnce() + Send) {
-    let (done, end) = mpsc::channel();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            work();
-            let _ = done.send(());
-        });
-        let ended = end.recv_timeout(PATIENCE);
-        if ended.is_err() {
-            // SAFETY: no memory is involved.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        }
-        ended.expect("it is waited for for ever");
-    });
-}
-
 #[test]
 fn whoever_waits_for_it_is_told() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let Some(program) = compiled(directory.path()) else { return };
-    let mut subject = Subject::start(&program);
+    let Some(mut subject) = Subject::begin() else { return };
     let pid = subject.pid();
     in_time(pid, || {
         let first = Seized::seize_noticing_end(pid).expect("seized");
@@ -117,9 +94,7 @@ fn whoever_waits_for_it_is_told() {
 
 #[test]
 fn let_go_of_it_goes_on_with_its_end() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let Some(program) = compiled(directory.path()) else { return };
-    let mut subject = Subject::start(&program);
+    let Some(mut subject) = Subject::begin() else { return };
     let pid = subject.pid();
     in_time(pid, || {
         let first = Seized::seize_noticing_end(pid).expect("seized");
@@ -133,9 +108,7 @@ fn let_go_of_it_goes_on_with_its_end() {
 
 #[test]
 fn once_it_has_been_seen_to_stand_its_end_is_no_stop() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let Some(program) = compiled(directory.path()) else { return };
-    let mut subject = Subject::start(&program);
+    let Some(mut subject) = Subject::begin() else { return };
     let pid = subject.pid();
     in_time(pid, || {
         let first = Seized::seize_noticing_end(pid).expect("seized");
@@ -151,7 +124,7 @@ fn once_it_has_been_seen_to_stand_its_end_is_no_stop() {
 #[test]
 fn however_the_two_meet_nobody_waits_for_ever() {
     let directory = tempfile::tempdir().expect("a directory");
-    let Some(program) = compiled(directory.path()) else { return };
+    let Some(program) = compiled("ending", directory.path()) else { return };
     let (mut stood, mut gone) = (0, 0);
     for pause in 0..150 {
         let mut subject = Subject::start(&program);
@@ -178,9 +151,7 @@ fn however_the_two_meet_nobody_waits_for_ever() {
 
 #[test]
 fn a_process_without_it_is_slowed_down() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let Some(program) = compiled(directory.path()) else { return };
-    let mut subject = Subject::start(&program);
+    let Some(mut subject) = Subject::begin() else { return };
     subject.end_first();
     subject.first_is('Z');
     let throttle = Throttle::start(subject.pid(), 50).expect("slowed down");

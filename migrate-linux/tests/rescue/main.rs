@@ -1,6 +1,9 @@
 //! A tracer that is killed at any instruction must leave its tracee as if it had never been there: it runs on with its registers and
 //! masks right, and no call of it fails. Here tracers run batches in a busy process and are killed at random moments.
 
+#[path = "../common/compiled.rs"]
+mod compiled;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -13,6 +16,8 @@ use migrate_linux::libc;
 use migrate_linux::process_memory::ProcessMemory;
 use migrate_linux::remote::{self, Batch, EXECUTOR_SIZE, Executor, Foothold, NOOK_SIZE};
 use migrate_linux::tracee::{Seized, Stopped};
+
+use compiled::compiled;
 
 /// Names the process that the tracer is to work on.
 const VARIABLE: &str = "RESCUE_SUBJECT";
@@ -80,13 +85,6 @@ impl Drop for Subject {
     }
 }
 
-fn compile(directory: &Path) {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rescue/subject.c");
-    let mut cc = Command::new("cc");
-    let done = cc.args(["-O2", "-Wall", "-pthread", "-o"]).arg(directory.join("subject")).arg(source).status();
-    assert!(done.expect("cc; scripts/setup installs it").success());
-}
-
 /// This program again, as a tracer.
 fn tracer(subject: i32) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -99,13 +97,10 @@ fn tracer(subject: i32) -> Child {
 }
 
 fn kill_tracers(sleeper_first: bool) {
-    // SAFETY: no memory is involved.
-    if unsafe { libc::geteuid() } != 0 {
-        println!("SKIPPED rescue: it needs root");
+    let directory = tempfile::tempdir().expect("a directory");
+    if compiled("rescue", directory.path()).is_none() {
         return;
     }
-    let directory = tempfile::tempdir().expect("a directory");
-    compile(directory.path());
     let mut subject = Subject::start(directory.path(), sleeper_first);
     let (mut trials, mut ends, descriptors) = (0u32, Vec::new(), subject.descriptors());
     let begin = Instant::now();
@@ -144,13 +139,8 @@ fn a_sleeping_process_survives_its_tracers() {
 
 /// A subject, and its first thread stopped. None, and a word, without root.
 fn stopped_subject() -> Option<(tempfile::TempDir, Subject, Vec<Stopped>)> {
-    // SAFETY: no memory is involved.
-    if unsafe { libc::geteuid() } != 0 {
-        println!("SKIPPED rescue: it needs root");
-        return None;
-    }
     let directory = tempfile::tempdir().expect("a directory");
-    compile(directory.path());
+    compiled("rescue", directory.path())?;
     let subject = Subject::start(directory.path(), false);
     let threads = freeze(subject.pid());
     Some((directory, subject, threads))

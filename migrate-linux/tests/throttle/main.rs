@@ -1,6 +1,9 @@
 //! A process that is slowed down notices nothing but the time: every call of it does all of what it would have done. And it runs on
 //! as before, whether it is let go of or whoever slows it down is killed.
 
+#[path = "../common/compiled.rs"]
+mod compiled;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -8,10 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use migrate_linux::libc;
 use migrate_linux::sched::Urgent;
 use migrate_linux::throttle::Throttle;
 use migrate_linux::tracee::Seized;
+
+use compiled::compiled;
 
 /// Names the process that is to be slowed down.
 const VARIABLE: &str = "THROTTLE_SUBJECT";
@@ -25,16 +29,8 @@ struct Subject {
 
 /// None, and a word, without root.
 fn start() -> Option<Subject> {
-    // SAFETY: no memory is involved.
-    if unsafe { libc::geteuid() } != 0 {
-        println!("SKIPPED throttle: it needs root");
-        return None;
-    }
     let directory = tempfile::tempdir().expect("a directory");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/throttle/subject.c");
-    let program = directory.path().join("subject");
-    let done = Command::new("cc").args(["-O2", "-Wall", "-pthread", "-o"]).arg(&program).arg(source).status();
-    assert!(done.expect("cc; scripts/setup installs it").success());
+    let program = compiled("throttle", directory.path())?;
     let counts = directory.path().join("counts");
     let process = Command::new(program).arg(&counts).spawn().expect("started");
     let mut subject = Subject { process, counts, _directory: directory };
