@@ -1,6 +1,7 @@
 //! The kernel's interface: everything that needs `unsafe` is here and nowhere else.
 
 pub mod activity_probe;
+pub mod awake;
 pub mod closing;
 mod control;
 pub mod cork_probe;

@@ -1,12 +1,13 @@
 //! The report of `push`: what the time of standing still went to. No time is compared with a clock.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use migrate_tests::hosts;
 use migrate_tests::hosts::{Host, Hosts};
 use migrate_tests::moves::Report;
-use migrate_tests::waiting::wait_for_file;
+use migrate_tests::waiting::{wait_for, wait_for_file};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -58,4 +59,23 @@ fn the_report_attributes_every_microsecond_of_downtime_in_order() {
             lines.into_iter().skip_while(|line| *line != "stood still").filter(|line| wanted.contains(line)).collect();
         assert_eq!(shown, wanted, "{said}");
     }
+}
+
+/// How many descriptors of this device there are in all processes.
+fn open_everywhere(device: &str) -> usize {
+    let processes = fs::read_dir("/proc").expect("/proc is there").flatten();
+    let descriptors =
+        processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten());
+    descriptors.filter(|one| fs::read_link(one.path()).is_ok_and(|to| to == Path::new(device))).count()
+}
+
+#[test]
+fn the_cpus_are_kept_awake_no_longer_than_it_stands() {
+    let Some(hosts) = hosts!("the_cpus_are_kept_awake_no_longer_than_it_stands") else { return };
+    const DEVICE: &str = "/dev/cpu_dma_latency";
+    let before = open_everywhere(DEVICE);
+    moves(&hosts, &[]);
+    // The answer is on its way before the destination lets go of it.
+    let let_go = wait_for(PATIENCE, || (open_everywhere(DEVICE) == before).then_some(()));
+    assert!(let_go.is_some(), "{DEVICE} is still open");
 }

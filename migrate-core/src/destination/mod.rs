@@ -20,6 +20,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use migrate_linux::awake::Awake;
 use migrate_linux::cpu::CpuFeatures;
 use migrate_linux::downtime_probe::DowntimeProbe;
 use migrate_linux::kernel_module::KernelModule;
@@ -106,6 +107,8 @@ struct Destination<'b> {
     runs: Option<i32>,
     /// Notes when it runs first, or why that cannot be had. None: it is not wanted.
     probe: Option<std::result::Result<DowntimeProbe, String>>,
+    /// While it stands still.
+    awake: Option<Awake>,
 }
 
 /// Serves one migration to this host, in a process of its own with a single thread: `control` is right behind the preambles, and
@@ -132,6 +135,7 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId, before: Bef
         init: running::Init::Host,
         runs: None,
         probe: None,
+        awake: None,
     };
     loop {
         let message: ToDestination = match connection.receive() {
@@ -163,6 +167,7 @@ pub fn serve(control: TcpStream, pages: UnixStream, id: MigrationId, before: Bef
                     runnable.close_own_ends();
                 }
                 if next == State::Running {
+                    destination.awake = None;
                     let _ = fault::point(32, connection.stream());
                     if let ToSource::Running(Running { pid, .. }) = &reply {
                         tracing::info!(pid, "{pid} runs here");
@@ -269,6 +274,11 @@ impl Destination<'_> {
                 made.end_others(&threads, shell)?;
                 made.make_missing(&threads, shell)?;
                 made.go_ahead(threads, shell, outside)?;
+                self.holding = Holding::Making(making);
+                Ok(ToSource::Made)
+            }
+            (ToDestination::Soon, Holding::Making(making)) => {
+                self.awake = Some(Awake::begin());
                 self.holding = Holding::Making(making);
                 Ok(ToSource::Made)
             }

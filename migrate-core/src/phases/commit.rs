@@ -33,6 +33,7 @@ pub fn commit(prepared: Prepared<'_, '_>) -> Outcome {
     undo.disarm();
     match tell(&mut undo) {
         Ok(running) => {
+            undo.held.awake = None;
             record.runs_again("resume");
             record.part("there: let it run", running.resume_us);
             if let Err(error) = send_after(&mut undo, &signals) {
@@ -80,7 +81,8 @@ fn send_after(undo: &mut UndoList, read: &Read) -> Result<()> {
 }
 
 /// Asks until it is known where the process runs, or too long. `what`: why there is no answer to Commit.
-fn settle(record: &mut Record<'_>, undo: UndoList, doubt: &Doubt, subject: &Subject, what: &str) -> Outcome {
+fn settle(record: &mut Record<'_>, mut undo: UndoList, doubt: &Doubt, subject: &Subject, what: &str) -> Outcome {
+    undo.held.awake = None;
     let since = Instant::now();
     loop {
         let why = match ask(doubt.address, doubt.id, PATIENCE) {

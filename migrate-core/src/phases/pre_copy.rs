@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use migrate_linux::awake::Awake;
 use migrate_linux::page_entries::Entry;
 use migrate_linux::pagemap::PageMap;
 use migrate_linux::process_memory::ProcessMemory;
@@ -12,6 +13,7 @@ use migrate_linux::throttle::Throttle;
 use super::freeze::{Frozen, freeze};
 use super::kernel_state::{Loading, MANY, Wanted};
 use super::pages::Pages;
+use super::peer::Peer;
 use super::record::Record;
 use super::standstill::while_it_stands;
 use super::subject::{Subject, refuse};
@@ -126,11 +128,7 @@ impl<'r, 'o> Ready<'r, 'o> {
         fault::point(2, peer.stream())?;
         let early = subject.files.early()?;
         let (threads, sysv) = (subject.early_threads()?, subject.sysv.announced()?);
-        peer.send(&ToDestination::Early(Early { files: early, threads, sysv }))?;
-        match peer.receive()? {
-            ToSource::Made => {}
-            other => return Err(peer.unexpected(&other)),
-        }
+        announce(peer, &ToDestination::Early(Early { files: early, threads, sysv }))?;
         let connections = (0..streams).map(|_| peer.open_page_stream()).collect::<Result<Vec<_>>>()?;
         undo.held.streams = Some(PageStreams::start(connections, source, &plan.options)?);
         pages.share_objects(&subject);
@@ -154,6 +152,9 @@ impl<'r, 'o> Ready<'r, 'o> {
         subject.files.tell_notified_by(notified.finish());
         undo.held.fault(12)?;
         subject.is_reached()?;
+        undo.held.awake = Some(Awake::begin());
+        let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
+        announce(peer, &ToDestination::Soon)?;
         Ok(Precopied { record, undo, subject, pages })
     }
 }
@@ -164,7 +165,12 @@ fn send_ahead(undo: &mut UndoList, subject: &mut Subject) -> Result<()> {
     subject.probe.wait();
     let Some(threads) = subject.threads_ahead().filter(|threads| threads.len() as u64 >= MANY) else { return Ok(()) };
     let peer = undo.held.peer.as_mut().ok_or_else(|| Error::Invalid("no peer".into()))?;
-    peer.send(&ToDestination::Ahead(threads))?;
+    announce(peer, &ToDestination::Ahead(threads))
+}
+
+/// Tells the destination, and waits until it has done what it does then.
+fn announce(peer: &mut Peer, message: &ToDestination) -> Result<()> {
+    peer.send(message)?;
     match peer.receive()? {
         ToSource::Made => Ok(()),
         other => Err(peer.unexpected(&other)),

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use migrate_linux::awake::Awake;
 use migrate_linux::throttle::Throttle;
 
 use super::freeze::FrozenProcess;
@@ -29,6 +30,8 @@ pub struct Held {
     pub throttle: Option<Throttle>,
     /// The process, stopped.
     pub frozen: Option<FrozenProcess>,
+    /// This host, while it stands.
+    pub awake: Option<Awake>,
     /// The note that it may run elsewhere.
     pub leaving: Option<Leaving>,
 }

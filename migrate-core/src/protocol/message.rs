@@ -14,6 +14,8 @@
 //!                    ◀─────────   Made]
 //!  [Update           ─────────▶   Building → Building    the address space has changed
 //!                    ◀─────────   Updated]
+//!   Soon             ─────────▶   Building → Building    it is about to stand still
+//!                    ◀─────────   Made
 //!   Prepare          ─────────▶   Building → Prepared    it could run; it does not
 //!                    ◀─────────   Prepared
 //!   Commit           ─────────▶   Prepared → Running     it runs here, and only here
@@ -69,6 +71,8 @@ wire_messages! {
         10 = Ahead(Vec<EarlyThread>) @ 64 * MIB,
         /// When has it first run? And what time is it?
         11 = WhenFirst,
+        /// It is about to stand still: be awake.
+        12 = Soon,
     }
 }
 
@@ -170,6 +174,7 @@ pub const TRANSITIONS: &[(State, u16, State)] = &[
     (State::Building, 8, State::Building),
     (State::Building, 10, State::Building),
     (State::Building, 4, State::Building),
+    (State::Building, 12, State::Building),
     (State::Building, 5, State::Prepared),
     (State::Prepared, 6, State::Running),
     (State::Running, 9, State::Running),

@@ -19,7 +19,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Changes whenever a message's or an image's bytes do.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Bytes of a preamble.
 pub const PREAMBLE_LENGTH: usize = size_of::<Raw>();
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let mut expected = b"MIGRATE\0\x04\0\0\0\x02\0\0\0".to_vec();
+        let mut expected = b"MIGRATE\0\x05\0\0\0\x02\0\0\0".to_vec();
         expected.extend([0xab; 16]);
         assert_eq!(Preamble { purpose: Purpose::Pages, id: ID }.encode()[..], expected);
     }
@@ -237,7 +237,7 @@ mod tests {
         assert!(matches!(with(0, b'm'), Err(PreambleError::NotAnAgent)));
         assert!(matches!(with(12, 0), Err(PreambleError::Purpose(0))));
         let error = with(8, 1).expect_err("another version").to_string();
-        assert!(error.contains("protocol 1") && error.contains("this one 4"), "{error}");
+        assert!(error.contains("protocol 1") && error.contains(&format!("this one {PROTOCOL_VERSION}")), "{error}");
     }
 
     #[test]
