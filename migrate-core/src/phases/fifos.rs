@@ -157,7 +157,9 @@ mod tests {
         let inode = file.as_file().metadata().map(|m| (m.dev(), m.ino())).unwrap();
         let own = std::process::id() as i32;
         let found = holders(&[], |other| other == inode).unwrap();
-        assert_eq!(found.get(&(inode, own)), Some(&vec![file.as_file().as_raw_fd()]));
+        // Other tests in this process copy descriptors.
+        let descriptors = found.get(&(inode, own)).expect("this process has it open");
+        assert!(descriptors.contains(&file.as_file().as_raw_fd()), "{descriptors:?}");
         assert!(holders(&[own], |other| other == inode).unwrap().is_empty());
     }
 }
