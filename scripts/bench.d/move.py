@@ -84,11 +84,19 @@ def goes_on(running):
         raise Failure(f"after the move the program found: {verdict[1]}")
 
 
+def stolen_ms():
+    """CPU time that the hypervisor has taken from this machine since it started, all processors together."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        return int(stat.readline().split()[8]) * 1e3 / os.sysconf("SC_CLK_TCK")
+
+
 def measured(running, move):
     """Runs move(), and returns what the process itself saw of it; move() returns (begin in ns, whatever else it measured)."""
     time.sleep(BEFORE)
+    before = stolen_ms()
     begin, rest = move(running)
     goes_on(running)
+    stolen = stolen_ms() - before
     time.sleep(AFTER)
     logs = [running.log.ticks(number) for number in range(ticks.LOGS)]
     running.end()
@@ -108,7 +116,7 @@ def measured(running, move):
         if alone and copied is not None:
             slowdown = 100 * (1 - copied / alone)
     return {"downtime_ms": downtime / 1e6, "longest_stall_ms": stall / 1e6, "slowdown_percent": slowdown,
-            "copied_for_ms": (left - begin) / 1e6, **rest}
+            "copied_for_ms": (left - begin) / 1e6, "stolen_ms": stolen, **rest}
 
 
 def push(running, options=()):

@@ -19,7 +19,7 @@ def spread(values, digits):
 
 
 FIGURES = ("downtime_ms", "reported_downtime_ms", "probed_downtime_ms", "total_ms", "bytes_sent", "rounds", "longest_stall_ms",
-           "slowdown_percent")
+           "slowdown_percent", "stolen_ms")
 
 
 def summary(moves):
@@ -87,6 +87,16 @@ def floor_lines(result):
     return lines
 
 
+def stolen_lines(result):
+    """What no program on this machine can help: both processors stand still meanwhile, and so does whatever is measured."""
+    stolen = []
+    for entry in result["workloads"]:
+        times = [move["stolen_ms"] for move in entry["moves"]]
+        if any(times):
+            stolen.append(f"{entry['title']} {spread(times, 0)}")
+    return [f"The hypervisor took CPU time away from this machine meanwhile (steal), ms a move: {', '.join(stolen)}."] if stolen else []
+
+
 def criu_table(result):
     criu = result["criu"]
     measured = criu["skipped"] is None
@@ -131,7 +141,7 @@ def text(result, phases):
     machine = result["machine"]
     head = (f"{machine['cpus']} CPUs ({machine['model']}), {machine['memory_gib']} GiB, Linux {machine['kernel']}; both hosts on "
             f"it; {result['runs']} {'run' if result['runs'] == 1 else 'runs each: median (least–most)'}.")
-    parts = [head, main_table(result), "\n".join(floor_lines(result))]
+    parts = [head, main_table(result), "\n".join(floor_lines(result) + stolen_lines(result))]
     if phases:
         parts += [phases_table(entry) for entry in result["workloads"] if entry["moves"]]
     if result["criu"]:
