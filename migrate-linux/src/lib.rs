@@ -8,6 +8,7 @@ pub mod cork_probe;
 pub mod cpu;
 pub mod datagram;
 pub mod downtime_probe;
+pub mod due_timers;
 mod ending;
 pub mod epoll;
 pub mod error;
